@@ -1,0 +1,208 @@
+/**
+ * What a run may do. Scopes have one combiner, intersection, so authority can
+ * only shrink on its way from a credential to a tool call.
+ *
+ * Never: anything a caller says widens an authority. `grantAuthority` is called
+ * by `auth` from the server's record of a credential, and by nobody else (the
+ * architecture test holds that).
+ *
+ * @module
+ */
+import { z } from "zod";
+import { Integrity, meetIntegrity } from "./label.ts";
+
+/** Everything that can be asked for at a door. */
+export const Scope = z.enum([
+  "read",
+  "chat",
+  "tools",
+  "write",
+  "admin",
+  "approvals",
+  "pairing",
+  "hooks",
+  "metrics",
+]);
+export type Scope = z.infer<typeof Scope>;
+
+/** What each scope includes beside itself. */
+const IMPLIED: Readonly<Record<Scope, readonly Scope[]>> = {
+  read: [],
+  chat: [],
+  tools: [],
+  write: ["read", "chat", "tools"],
+  admin: Scope.options,
+  approvals: [],
+  pairing: [],
+  hooks: [],
+  metrics: [],
+};
+
+/** `operator.read` and `read` are the same scope; unknown names are nothing. */
+export function toScope(name: string): Scope | undefined {
+  const parsed = Scope.safeParse(name.replace(/^operator\./, ""));
+  return parsed.success ? parsed.data : undefined;
+}
+
+/** A set of scopes, closed under what each implies. */
+export class Scopes {
+  readonly #set: ReadonlySet<Scope>;
+
+  private constructor(set: ReadonlySet<Scope>) {
+    this.#set = set;
+  }
+
+  /** From names; unknown ones are left out. */
+  static of(names: Iterable<string>): Scopes {
+    const set = new Set<Scope>();
+    for (const name of names) {
+      const scope = toScope(name);
+      if (scope === undefined) continue;
+      set.add(scope);
+      for (const implied of IMPLIED[scope]) set.add(implied);
+    }
+    return new Scopes(set);
+  }
+
+  has(scope: Scope): boolean {
+    return this.#set.has(scope);
+  }
+
+  /** What both have. There is no union. */
+  intersect(other: Scopes): Scopes {
+    return new Scopes(
+      new Set([...this.#set].filter((scope) => other.has(scope))),
+    );
+  }
+
+  /** Whether everything in the other is here too. */
+  covers(other: Scopes): boolean {
+    return other.list().every((scope) => this.has(scope));
+  }
+
+  /** Sorted names, as stored and shown. */
+  list(): Scope[] {
+    return [...this.#set].sort();
+  }
+
+  toJSON(): Scope[] {
+    return this.list();
+  }
+}
+
+/** What kind of actor stands behind a credential. */
+export const PrincipalKind = z.enum(["owner", "peer", "program", "node"]);
+export type PrincipalKind = z.infer<typeof PrincipalKind>;
+
+/** `any` or the exact names. An empty list is none, which is not `any`. */
+export const Allowed = z.union([z.literal("any"), z.array(z.string())]);
+export type Allowed = z.infer<typeof Allowed>;
+
+function meetAllowed(a: Allowed, b: Allowed): Allowed {
+  if (a === "any") return b;
+  if (b === "any") return a;
+  return a.filter((name) => b.includes(name));
+}
+
+/** Whether a name is in an {@linkcode Allowed}. */
+export function isAllowed(allowed: Allowed, name: string): boolean {
+  return allowed === "any" || allowed.includes(name);
+}
+
+/** An authority as it is stored with a run and read back at boot. */
+export const AuthorityRecord = z.strictObject({
+  /** The principal's id: `owner`, `peer:<network>:<account>:<id>`, `token:<id>`. */
+  principal: z.string().min(1).max(256),
+  kind: PrincipalKind,
+  /** The credential's id and revision; revoking it ends every run made with it. */
+  credential: z.string().max(256),
+  revision: z.int(),
+  scopes: z.array(Scope),
+  agents: Allowed,
+  models: Allowed,
+  tools: Allowed,
+  /** Whose words the principal's own messages are. */
+  integrity: Integrity,
+});
+export type AuthorityRecord = z.infer<typeof AuthorityRecord>;
+
+/** An immutable authority. Made by {@linkcode grantAuthority}, narrowed by `narrow`. */
+export class Authority {
+  readonly #record: AuthorityRecord;
+  readonly scopes: Scopes;
+
+  /** @internal Use `grantAuthority` (only `auth`) or `narrow`. */
+  constructor(record: AuthorityRecord) {
+    this.#record = structuredClone(record);
+    this.scopes = Scopes.of(record.scopes);
+  }
+
+  get principal(): string {
+    return this.#record.principal;
+  }
+  get kind(): PrincipalKind {
+    return this.#record.kind;
+  }
+  get credential(): string {
+    return this.#record.credential;
+  }
+  get integrity(): Integrity {
+    return this.#record.integrity;
+  }
+
+  allowsAgent(id: string): boolean {
+    return isAllowed(this.#record.agents, id);
+  }
+  allowsModel(id: string): boolean {
+    return isAllowed(this.#record.models, id);
+  }
+  allowsTool(name: string): boolean {
+    return isAllowed(this.#record.tools, name);
+  }
+
+  /** `this ∩ requested`; whatever is not named stays as it is. */
+  narrow(
+    requested: {
+      scopes?: Iterable<string>;
+      agents?: Allowed;
+      models?: Allowed;
+      tools?: Allowed;
+      integrity?: Integrity;
+    },
+  ): Authority {
+    const own = this.#record;
+    return new Authority({
+      ...own,
+      scopes: requested.scopes === undefined
+        ? own.scopes
+        : this.scopes.intersect(Scopes.of(requested.scopes)).list(),
+      agents: meetAllowed(own.agents, requested.agents ?? "any"),
+      models: meetAllowed(own.models, requested.models ?? "any"),
+      tools: meetAllowed(own.tools, requested.tools ?? "any"),
+      integrity: meetIntegrity(own.integrity, requested.integrity ?? "owner"),
+    });
+  }
+
+  /** What is stored with a run. */
+  toRecord(): AuthorityRecord {
+    return structuredClone(this.#record);
+  }
+}
+
+/** Who acts, as the server's own record says. Built by `auth` only. */
+export interface Principal {
+  /** `owner`, `peer:…` or `token:<id>`. */
+  readonly id: string;
+  readonly kind: PrincipalKind;
+  /** The credential's name, for people. */
+  readonly name: string;
+  readonly authority: Authority;
+}
+
+/**
+ * Makes an authority from the server's record of a credential, or from a run's
+ * stored row at boot.
+ */
+export function grantAuthority(record: AuthorityRecord): Authority {
+  return new Authority(AuthorityRecord.parse(record));
+}

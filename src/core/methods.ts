@@ -1,0 +1,272 @@
+/**
+ * The contracts of the WebSocket methods: scope, parameters, payload. The
+ * gateway attaches a handler to each; clients call by them.
+ *
+ * @module
+ */
+import { z } from "zod";
+import type { Scope } from "./authority.ts";
+import { SessionKey } from "./ids.ts";
+import { Usage } from "./message.ts";
+import { RunId } from "./turn.ts";
+
+/** One method's contract. */
+export interface MethodContract {
+  scope: Scope;
+  about: string;
+  input: z.ZodType;
+  output: z.ZodType;
+}
+
+const IdempotencyKey = z.string().min(1).max(256);
+const Key = z.string().min(1).max(300);
+const TimeoutMs = z.int().min(0).max(600_000);
+const Nothing = z.strictObject({});
+
+/** An image sent with a message; base64, with or without a data-URL prefix. */
+export const Attachment = z.strictObject({
+  type: z.string().max(64).optional(),
+  mimeType: z.string().max(128).optional(),
+  fileName: z.string().max(256).optional(),
+  content: z.string(),
+});
+
+export const SessionSummary = z.object({
+  key: SessionKey,
+  kind: z.string(),
+  label: z.string().optional(),
+  channel: z.string().optional(),
+  updatedAt: z.int(),
+  sessionId: z.string(),
+  agentId: z.string(),
+  model: z.string().optional(),
+  inputTokens: z.int().optional(),
+  outputTokens: z.int().optional(),
+  lastMessage: z.string().optional(),
+});
+export type SessionSummary = z.infer<typeof SessionSummary>;
+
+export const HealthPayload = z.object({
+  ts: z.int(),
+  status: z.enum(["ok", "degraded", "safe_mode"]),
+  channels: z.record(z.string(), z.unknown()),
+  sessions: z.object({ count: z.int() }),
+  ws: z.object({ connections: z.int() }),
+});
+
+export const StatusPayload = z.object({
+  ts: z.int(),
+  version: z.string(),
+  uptimeMs: z.int(),
+  runtime: z.object({
+    name: z.string(),
+    version: z.string(),
+    pid: z.int(),
+    rssBytes: z.int(),
+  }),
+  channels: z.record(z.string(), z.unknown()),
+  sessions: z.object({ count: z.int(), recent: z.array(SessionSummary) }),
+  /** Set when the gateway runs without its agents, with the reason. */
+  safeMode: z.string().optional(),
+  /** The default agent's model and why it was chosen. */
+  model: z.object({ id: z.string(), because: z.string() }),
+  runs: z.object({ running: z.int(), queued: z.int() }),
+  /** What the sandbox grants and which forbidden acts were refused. */
+  posture: z.object({
+    tried: z.int(),
+    refused: z.int(),
+    sandboxOff: z.boolean(),
+    grants: z.record(z.string(), z.array(z.string())),
+  }),
+});
+export type StatusPayload = z.infer<typeof StatusPayload>;
+
+export const METHODS = {
+  health: {
+    scope: "read",
+    about: "Whether the gateway works, in brief",
+    input: z.strictObject({ probe: z.boolean().optional() }),
+    output: HealthPayload,
+  },
+  status: {
+    scope: "read",
+    about: "What runs, for how long, and under which sandbox",
+    input: Nothing,
+    output: StatusPayload,
+  },
+  "system-presence": {
+    scope: "read",
+    about: "Who is connected",
+    input: Nothing,
+    output: z.array(z.object({
+      host: z.string(),
+      mode: z.string(),
+      ts: z.int(),
+    })),
+  },
+  "chat.send": {
+    scope: "chat",
+    about: "Start a turn; its events follow as `chat` and `agent`",
+    input: z.strictObject({
+      sessionKey: Key,
+      message: z.string().max(262_144),
+      idempotencyKey: IdempotencyKey,
+      thinking: z.string().max(32).optional(),
+      deliver: z.boolean().optional(),
+      attachments: z.array(Attachment).max(16).optional(),
+      timeoutMs: TimeoutMs.optional(),
+    }),
+    output: z.object({
+      runId: RunId,
+      status: z.enum(["started", "queued", "duplicate"]),
+    }),
+  },
+  "chat.history": {
+    scope: "read",
+    about: "The messages of a session, oldest first",
+    input: z.strictObject({
+      sessionKey: Key,
+      limit: z.int().min(1).max(1000).optional(),
+    }),
+    output: z.object({
+      sessionKey: SessionKey,
+      sessionId: z.string(),
+      messages: z.array(z.object({
+        role: z.string(),
+        content: z.unknown(),
+        timestamp: z.int(),
+        seq: z.int(),
+        runId: RunId.optional(),
+      })),
+      thinkingLevel: z.string().optional(),
+    }),
+  },
+  "chat.abort": {
+    scope: "chat",
+    about: "Stop a session's runs, or one of them",
+    input: z.strictObject({ sessionKey: Key, runId: RunId.optional() }),
+    output: z.object({
+      ok: z.literal(true),
+      aborted: z.boolean(),
+      runIds: z.array(RunId),
+    }),
+  },
+  "sessions.list": {
+    scope: "read",
+    about: "Sessions, last used first",
+    input: z.strictObject({
+      limit: z.int().min(1).max(1000).optional(),
+      offset: z.int().nonnegative().optional(),
+      agentId: z.string().max(64).optional(),
+      activeMinutes: z.int().positive().optional(),
+      search: z.string().max(256).optional(),
+      includeLastMessage: z.boolean().optional(),
+    }),
+    output: z.object({
+      ts: z.int(),
+      count: z.int(),
+      sessions: z.array(SessionSummary),
+    }),
+  },
+  agent: {
+    scope: "chat",
+    about: "Start a turn and return at once; wait for it with agent.wait",
+    input: z.strictObject({
+      message: z.string().max(262_144),
+      sessionKey: Key.optional(),
+      agentId: z.string().max(64).optional(),
+      idempotencyKey: IdempotencyKey,
+      model: z.string().max(256).optional(),
+      thinking: z.string().max(32).optional(),
+      deliver: z.boolean().optional(),
+      to: z.string().max(256).optional(),
+      channel: z.string().max(64).optional(),
+      extraSystemPrompt: z.string().max(65_536).optional(),
+      timeoutMs: TimeoutMs.optional(),
+    }),
+    output: z.object({ runId: RunId, status: z.literal("accepted") }),
+  },
+  "agent.wait": {
+    scope: "chat",
+    about: "Wait for a run's end",
+    input: z.strictObject({ runId: RunId, timeoutMs: TimeoutMs.optional() }),
+    output: z.object({
+      runId: RunId,
+      status: z.enum(["ok", "error", "timeout"]),
+      startedAt: z.int().optional(),
+      endedAt: z.int().optional(),
+      reply: z.string().optional(),
+      usage: Usage.optional(),
+      error: z.string().optional(),
+    }),
+  },
+  "models.list": {
+    scope: "read",
+    about: "The models that can be used",
+    input: Nothing,
+    output: z.object({
+      models: z.array(z.object({
+        id: z.string(),
+        label: z.string(),
+        provider: z.string(),
+        model: z.string(),
+      })),
+    }),
+  },
+  "agents.list": {
+    scope: "read",
+    about: "The configured agents",
+    input: Nothing,
+    output: z.object({
+      defaultId: z.string(),
+      mainKey: z.string(),
+      scope: z.string(),
+      agents: z.array(z.object({ id: z.string(), name: z.string() })),
+    }),
+  },
+  "token.create": {
+    scope: "admin",
+    about: "Make a token; its text is in the answer and nowhere else",
+    input: z.strictObject({
+      name: z.string().min(1).max(64),
+      scopes: z.array(z.string().max(64)).max(32),
+      agents: z.array(z.string()).optional(),
+      models: z.array(z.string()).optional(),
+      tools: z.array(z.string()).optional(),
+      integrity: z.enum(["owner", "untrusted"]).optional(),
+      expiresInMs: z.int().positive().optional(),
+    }),
+    output: z.object({ id: z.string(), token: z.string() }),
+  },
+  "token.list": {
+    scope: "admin",
+    about: "The tokens, without their texts",
+    input: Nothing,
+    output: z.object({
+      tokens: z.array(z.object({
+        id: z.string(),
+        name: z.string(),
+        scopes: z.array(z.string()),
+        createdAt: z.int(),
+        expiresAt: z.int().optional(),
+        lastUsedAt: z.int().optional(),
+      })),
+    }),
+  },
+  "token.revoke": {
+    scope: "admin",
+    about: "End a token, its sockets and its runs",
+    input: z.strictObject({ id: z.string().max(64) }),
+    output: z.object({ ok: z.literal(true), id: z.string() }),
+  },
+} as const satisfies Record<string, MethodContract>;
+
+export type MethodName = keyof typeof METHODS;
+/** A method's parameters as a client writes them. */
+export type MethodInput<M extends MethodName> = z.input<
+  (typeof METHODS)[M]["input"]
+>;
+/** A method's payload. */
+export type MethodOutput<M extends MethodName> = z.output<
+  (typeof METHODS)[M]["output"]
+>;

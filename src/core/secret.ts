@@ -1,0 +1,66 @@
+/**
+ * A value that does not print. It becomes text only through `reveal()`, which
+ * is called where a request is signed and nowhere else.
+ *
+ * Never: a secret in a template string, JSON, a log line or an inspection.
+ *
+ * @module
+ */
+import { z } from "zod";
+
+/** Holds a secret text and shows `[secret]` to everyone who merely looks. */
+export class Secret {
+  readonly #value: string;
+  /** Where it came from: `env ANTHROPIC_API_KEY`, `secret NAME`. Never the value. */
+  readonly source: string;
+
+  constructor(value: string, source: string) {
+    this.#value = value;
+    this.source = source;
+  }
+
+  /** The value, for the call that sends it. */
+  reveal(): string {
+    return this.#value;
+  }
+
+  toString(): string {
+    return "[secret]";
+  }
+
+  toJSON(): string {
+    return "[secret]";
+  }
+
+  [Symbol.for("Deno.customInspect")](): string {
+    return "[secret]";
+  }
+
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return "[secret]";
+  }
+}
+
+async function sha256(text: string): Promise<Uint8Array> {
+  return new Uint8Array(
+    await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)),
+  );
+}
+
+/** Compares two secrets in a time that says nothing about either. */
+export async function verifySecret(a: string, b: string): Promise<boolean> {
+  const [x, y] = await Promise.all([sha256(a), sha256(b)]);
+  let difference = 0;
+  for (let n = 0; n < x.length; n++) difference |= (x[n] ?? 0) ^ (y[n] ?? 0);
+  return difference === 0;
+}
+
+/**
+ * A configuration field that holds a secret. The loader turns
+ * `"${secret:NAME}"` and `"${ENV_NAME}"` into a {@linkcode Secret} before the
+ * schema sees it; a plain string is refused with the command that moves it.
+ */
+export const SecretField = z.instanceof(Secret, {
+  error: () =>
+    'a secret is not written in the configuration: run "carapace secret set NAME" and write "${secret:NAME}", or "${ENV_NAME}"',
+}).meta({ secret: true });

@@ -1,0 +1,88 @@
+/**
+ * What a tool states about itself. One schema serves three times: what the model
+ * is shown, what its arguments are checked by, what the function receives.
+ *
+ * Never: a tool decides whether it may run; `guard` does, from what is here.
+ *
+ * @module
+ */
+import { z } from "zod";
+import type { Authority, Scope } from "./authority.ts";
+import type { Label } from "./label.ts";
+import type { ToolSpec } from "./model.ts";
+
+/** What a call does to the world, from least to most. */
+export const Effect = z.enum([
+  "none",
+  "read_private",
+  "fetch",
+  "outbound",
+  "message",
+  "write",
+  "exec",
+  "schedule",
+  "configure",
+  "spend",
+]);
+export type Effect = z.infer<typeof Effect>;
+
+/** How a result is labelled, on top of the join of its arguments. */
+export interface ResultLabel {
+  integrity: "inherit" | "untrusted" | "owner";
+  secrecy: "inherit" | "private";
+}
+
+/** An argument that names a place: a dotted path into the arguments. */
+export interface Destination {
+  path: string;
+  kind: "url" | "address" | "path";
+}
+
+/** What a running tool is given. */
+export interface ToolContext {
+  runId: string;
+  sessionKey: string;
+  agentId: string;
+  authority: Authority;
+  /** The label of the call's arguments. */
+  label: Label;
+  signal: AbortSignal;
+  now(): number;
+}
+
+/** What a tool gives back. A label here can only lower the computed one. */
+export interface ToolOutput {
+  text: string;
+  isError?: boolean;
+  label?: Label;
+}
+
+/** A tool. `run` gets arguments that its schema accepted. */
+export interface Tool<Input = unknown> {
+  name: string;
+  about: string;
+  input: z.ZodType<Input>;
+  scope: Scope;
+  effect: Effect;
+  result: ResultLabel;
+  destinations: readonly Destination[];
+  /** The default limit of a call is the agent's; a tool may state a lower one. */
+  limitMs?: number;
+  run(
+    input: Input,
+    context: ToolContext,
+  ): Promise<ToolOutput | string> | ToolOutput | string;
+}
+
+/** Keeps a tool's input type while it is written; forgets it in a list. */
+export function tool<Input>(spec: Tool<Input>): Tool {
+  return spec as Tool;
+}
+
+/** What a model is shown of a tool. */
+export function toToolSpec(spec: Tool): ToolSpec {
+  const { $schema: _, ...schema } = z.toJSONSchema(spec.input, {
+    io: "input",
+  });
+  return { name: spec.name, description: spec.about, schema };
+}

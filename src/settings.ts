@@ -1,0 +1,27 @@
+/**
+ * The whole configuration: every room's slice, put together. Only the roof
+ * imports this; a room knows its own slice.
+ *
+ * @module
+ */
+import { z } from "zod";
+import { AgentLimits, AgentsConfig } from "./agent/config.ts";
+import { EgressConfig } from "./egress/config.ts";
+import { GatewayConfig } from "./gateway/config.ts";
+import { LogConfig } from "./ops/config.ts";
+import { ProvidersConfig } from "./providers/config.ts";
+import { StoreConfig } from "./store/config.ts";
+import { ToolsConfig } from "./tools/config.ts";
+
+export const Settings = z.strictObject({
+  $schema: z.string().optional(),
+  gateway: GatewayConfig,
+  agents: AgentsConfig,
+  limits: AgentLimits,
+  providers: ProvidersConfig,
+  tools: ToolsConfig,
+  egress: EgressConfig,
+  store: StoreConfig,
+  log: LogConfig,
+});
+export type Settings = z.infer<typeof Settings>;

@@ -1,0 +1,16 @@
+/**
+ * The tools' slice of the configuration.
+ *
+ * @module
+ */
+import { z } from "zod";
+
+export const ToolsConfig = z.strictObject({
+  deny: z.array(z.string().max(64)).max(256).default([]).describe(
+    "Tools that no agent is shown",
+  ),
+  roots: z.array(z.string().min(1).max(1024)).max(32).default([]).describe(
+    "Folders whose files the agent may read and write",
+  ),
+}).prefault({});
+export type ToolsConfig = z.infer<typeof ToolsConfig>;
