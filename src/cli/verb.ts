@@ -1,0 +1,78 @@
+/**
+ * What a verb of the command line is: its row in the table, what it is given,
+ * what it answers.
+ *
+ * Never: a verb reads the environment, a file or the console on its own; what it
+ * may touch is handed in.
+ *
+ * @module
+ */
+import type { z } from "zod";
+import type { Clock } from "../core/time.ts";
+import type { Env } from "../config/env.ts";
+import type { Loaded } from "../config/load.ts";
+
+/** Exit codes of every verb; `docs/cli.md` lists them. */
+export const EXIT = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  /** Another process holds the state directory. */
+  locked: 3,
+  badConfig: 4,
+  unreachable: 5,
+  unauthorized: 6,
+  /** The service asks its launcher for wider permissions. */
+  restart: 75,
+  interrupted: 130,
+} as const;
+
+/** The terminal, or whatever stands in for it. */
+export interface Io {
+  /** What follows the verb. */
+  readonly args: readonly string[];
+  readonly env: Env;
+  readonly clock: Clock;
+  /** Writes to standard output as it is. */
+  out(text: string): void;
+  /** Writes to standard error as it is. */
+  err(text: string): void;
+  /** Whether standard output is a terminal. */
+  readonly isTerminal: boolean;
+  /** Whether to colour: a terminal, and NO_COLOR is unset. */
+  readonly color: boolean;
+  readonly stdin: ReadableStream<Uint8Array<ArrayBuffer>>;
+  readonly stdinIsTerminal: boolean;
+  /** Calls back on Ctrl-C until disposed. */
+  onInterrupt(listener: () => void): Disposable;
+}
+
+/** One line of the computed sandbox, with the configuration line behind it. */
+export interface Grant {
+  flag: string;
+  value: string;
+  because: string;
+}
+
+/** What verbs need of the roof; each loads on first use. */
+export interface Roof {
+  /** The whole configuration's schema, and the loaded value. */
+  schema(): Promise<z.ZodType>;
+  load(): Promise<Loaded<unknown>>;
+  /** The service's Deno flags as an argv array, and each entry's reason. */
+  permissions(): Promise<{ flags: string[]; grants: Grant[] }>;
+  /** Runs the gateway until it is told to stop; the exit code. */
+  start(args: readonly string[]): Promise<number>;
+}
+
+/** One verb. Its module loads only when it is called. */
+export interface Verb {
+  name: string;
+  about: string;
+  /** One line a form: `carapace token create NAME [--scopes LIST]`. */
+  usage: readonly string[];
+  examples: readonly string[];
+  /** What it works on: a running gateway, the store, or files only. */
+  needs: "gateway" | "store" | "files";
+  run(io: Io, roof: Roof): Promise<number>;
+}
