@@ -43,6 +43,8 @@ export interface Io {
   readonly color: boolean;
   readonly stdin: ReadableStream<Uint8Array<ArrayBuffer>>;
   readonly stdinIsTerminal: boolean;
+  /** Turns the terminal's own line editing off or on; absent without one. */
+  setRaw?(on: boolean): void;
   /** Calls back on Ctrl-C until disposed. */
   onInterrupt(listener: () => void): Disposable;
 }

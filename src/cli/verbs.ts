@@ -1,0 +1,77 @@
+/**
+ * The verbs of the command line, in the order help lists them. A verb's module
+ * loads only when it is called.
+ *
+ * @module
+ */
+import type { Verb } from "./verb.ts";
+
+/** One row: enough to list a verb without loading it. */
+export interface VerbRow {
+  name: string;
+  about: string;
+  load(): Promise<Verb>;
+}
+
+export const VERBS: readonly VerbRow[] = [
+  {
+    name: "start",
+    about: "Run the gateway",
+    load: async () => (await import("./start.ts")).start,
+  },
+  {
+    name: "chat",
+    about: "Talk to an agent",
+    load: async () => (await import("./chat.ts")).chat,
+  },
+  {
+    name: "status",
+    about: "What runs, for how long, and under which sandbox",
+    load: async () => (await import("./status.ts")).status,
+  },
+  {
+    name: "doctor",
+    about: "Check the installation and say how to repair it",
+    load: async () => (await import("./doctor.ts")).doctor,
+  },
+  {
+    name: "sessions",
+    about: "List conversations",
+    load: async () => (await import("./sessions.ts")).sessions,
+  },
+  {
+    name: "token",
+    about: "Make, list and revoke tokens",
+    load: async () => (await import("./token.ts")).token,
+  },
+  {
+    name: "config",
+    about: "Show, check and change the configuration",
+    load: async () => (await import("./config.ts")).config,
+  },
+  {
+    name: "secret",
+    about: "Store secrets, sealed",
+    load: async () => (await import("./secret.ts")).secret,
+  },
+  {
+    name: "permissions",
+    about: "Show the computed sandbox and the reason for each entry",
+    load: async () => (await import("./permissions.ts")).permissions,
+  },
+  {
+    name: "link",
+    about: "Install the carapace command for this user",
+    load: async () => (await import("./link.ts")).link,
+  },
+  {
+    name: "version",
+    about: "Print the version",
+    load: async () => (await import("./version.ts")).version,
+  },
+];
+
+/** The row of a verb by its name. */
+export function findVerb(name: string): VerbRow | undefined {
+  return VERBS.find((row) => row.name === name);
+}
