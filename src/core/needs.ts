@@ -30,7 +30,8 @@ export function need(
   value: string | true,
   because: string,
 ): Need {
-  return { kind, value: value === true ? true : checkNeed(value), because };
+  const checked = value === true ? true : checkNeed(value, because);
+  return { kind, value: checked, because };
 }
 
 /**
@@ -39,14 +40,17 @@ export function need(
  * @throws {AppError} `bad_input` for white space, a comma, a quote, a control
  * character or a leading `-`: inside a flag each would mean something else.
  */
-export function checkNeed(value: string): string {
+export function checkNeed(value: string, because = ""): string {
   // deno-lint-ignore no-control-regex
   if (value === "" || /[\s,'"`\x00-\x1f\x7f]/.test(value) || /^-/.test(value)) {
     throw new AppError(
       "bad_input",
       `Cannot grant ${JSON.stringify(value)}: a host or path in a permission ` +
         `must not be empty, begin with "-" or hold white space, a comma or a quote`,
-      { hint: "Rename the folder, or choose another host name" },
+      {
+        hint: "Rename the folder, or choose another host name",
+        details: { because },
+      },
     );
   }
   return value;

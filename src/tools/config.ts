@@ -4,6 +4,7 @@
  * @module
  */
 import { z } from "zod";
+import { type Need, need } from "../core/needs.ts";
 
 export const ToolsConfig = z.strictObject({
   deny: z.array(z.string().max(64)).max(256).default([]).describe(
@@ -14,3 +15,11 @@ export const ToolsConfig = z.strictObject({
   ),
 }).prefault({});
 export type ToolsConfig = z.infer<typeof ToolsConfig>;
+
+/** What reading and writing under the roots needs. */
+export function toolNeeds(config: ToolsConfig): Need[] {
+  return config.roots.flatMap((root) => [
+    need("read", root, "tools.roots"),
+    need("write", root, "tools.roots"),
+  ]);
+}

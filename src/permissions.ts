@@ -1,0 +1,421 @@
+/**
+ * The outer sandbox, computed: what each room needs of the configuration becomes
+ * the flags the program runs with, and each entry knows the line behind it.
+ *
+ * Never: a flag that no configuration line or part of the program asks for; run
+ * or ffi for the service; a flag built into a shell text (they are an argv array).
+ *
+ * @module
+ */
+import type { Grant } from "./cli/verb.ts";
+import type { Env } from "./config/env.ts";
+import type { Loaded, Problem } from "./config/load.ts";
+import { AppError } from "./core/errors.ts";
+import { type Need, need, type NeedKind } from "./core/needs.ts";
+import { denyAddressesV6, denyRanges, isIpv4 } from "./egress/cidr.ts";
+import { egressNeeds } from "./egress/config.ts";
+import { GatewayConfig, gatewayNeeds } from "./gateway/config.ts";
+import type { Settings } from "./settings.ts";
+import { toolNeeds } from "./tools/config.ts";
+
+/** What the flags depend on beside the configuration. Paths are absolute. */
+export interface Facts {
+  stateDir: string;
+  /** The folder of the program's own source. */
+  sourceDir: string;
+  /** Every configuration file, also one that is named but cannot be read yet. */
+  configFiles: readonly string[];
+  env: Env;
+  /** Names of the variables that the configuration's `${ENV}` refer to. */
+  variables?: readonly string[];
+  os: typeof Deno.build.os;
+}
+
+/** The lists behind the flags, each entry with its reason. */
+export type Permissions = Readonly<Record<NeedKind, readonly Need[]>> & {
+  readonly denyNet: readonly Need[];
+};
+
+/**
+ * No permission governs `import()` of npm names and the default remote hosts:
+ * only these close that door. They come with every set of flags.
+ */
+export const FIXED_FLAGS: readonly (readonly [flag: string, why: string])[] = [
+  ["--no-prompt", "a missing permission is an error, not a question"],
+  ["--frozen", "the lock file decides which code runs"],
+  ["--cached-only", "no package is fetched while it runs"],
+  ["--no-remote", "no code is fetched by URL"],
+  ["--ignore-env", "variables that are not listed look unset"],
+];
+
+/** The names the program reads itself; vendors' names come with their needs. */
+const ENV_NAMES: readonly (readonly [name: string, because: string])[] = [
+  ["CARAPACE_STATE_DIR", "state directory"],
+  ["CARAPACE_CONFIG_PATH", "configuration"],
+  ["CARAPACE_CONFIG_JSON", "configuration"],
+  ["CARAPACE_PORT", "gateway.port"],
+  ["CARAPACE_TOKEN", "credential"],
+  ["CARAPACE_PASSPHRASE", "secrets"],
+  ["NO_COLOR", "output"],
+];
+
+/** What a command line reads beside: which gateway it talks to, and the terminal. */
+const CLIENT_ENV_NAMES: typeof ENV_NAMES = [
+  ["CARAPACE_URL", "address of the gateway"],
+  ["TERM", "output"],
+];
+
+const KINDS: readonly NeedKind[] = [
+  "net",
+  "read",
+  "write",
+  "env",
+  "sys",
+  "run",
+  "ffi",
+];
+
+/**
+ * What a verb may do: `start` is the service, every other verb works on the
+ * gateway's address and the state directory only.
+ *
+ * @throws {AppError} `bad_input` when a line asks for what cannot be granted;
+ * `details.because` names it
+ */
+export function permissionsFor(
+  verb: string,
+  settings: Settings,
+  facts: Facts,
+): Permissions {
+  const common = [
+    ...gatewayNeeds(settings.gateway),
+    ...stateNeeds(facts),
+    ...configNeeds(facts),
+    ...envNeeds(ENV_NAMES),
+  ];
+  if (verb !== "start") return collect([...common, ...clientNeeds(facts)]);
+  checkRoots(settings.tools.roots, facts);
+  return collect([
+    ...common,
+    ...variableNeeds(facts.variables ?? []),
+    ...egressNeeds(settings.egress),
+    ...toolNeeds(settings.tools),
+  ]);
+}
+
+/**
+ * For a configuration that cannot be used: its state directory and its default
+ * address, so that the gateway can come up and say what is wrong.
+ */
+export function safePermissions(facts: Facts): Permissions {
+  return collect([
+    ...gatewayNeeds(safeGateway(facts.env)),
+    ...stateNeeds(facts),
+    ...configNeeds(facts),
+    ...envNeeds(ENV_NAMES),
+  ]);
+}
+
+/** Where the gateway listens when its configuration cannot be used. */
+export function safeGateway(env: Env): GatewayConfig {
+  const port = Number(env.get("CARAPACE_PORT"));
+  const parsed = GatewayConfig.safeParse({ port });
+  return parsed.success ? parsed.data : GatewayConfig.parse({});
+}
+
+function stateNeeds({ stateDir }: Facts): Need[] {
+  return [
+    need("read", stateDir, "state directory"),
+    need("write", stateDir, "state directory"),
+  ];
+}
+
+function configNeeds({ configFiles, stateDir, os }: Facts): Need[] {
+  return configFiles.filter((file) => !holds(stateDir, file, os))
+    .map((file) => need("read", file, "configuration"));
+}
+
+function envNeeds(names: typeof ENV_NAMES): Need[] {
+  return names.map(([name, because]) => need("env", name, because));
+}
+
+/**
+ * Variables that steer the runtime, the loader or every connection: they never
+ * reach the service, whoever names them.
+ */
+const STEERING =
+  /^(LD_|DYLD_|DENO_|NODE_|NPM_|OTEL_|SSL_|V8_)|^(HTTPS?|ALL|NO|FTP)_PROXY$|^(PATH|HOME|SHELL)$/i;
+
+function variableNeeds(names: readonly string[]): Need[] {
+  return names.map((name) => {
+    if (!STEERING.test(name)) {
+      return need("env", name, `\${${name}} in the configuration`);
+    }
+    throw new AppError(
+      "bad_input",
+      `Cannot hand the variable "${name}" to the service: it steers the runtime`,
+      { hint: "Write the value, or set a variable of another name" },
+    );
+  });
+}
+
+function clientNeeds({ env }: Facts): Need[] {
+  const needs = envNeeds(CLIENT_ENV_NAMES);
+  const url = env.get("CARAPACE_URL");
+  if (url !== undefined && URL.canParse(url)) {
+    const { hostname, port, protocol } = new URL(url);
+    const standard = /^(https|wss):$/.test(protocol) ? "443" : "80";
+    needs.push(need("net", `${hostname}:${port || standard}`, "CARAPACE_URL"));
+  }
+  return needs;
+}
+
+/** Whether a folder is, or is above, a path. */
+function holds(folder: string, path: string, os: Facts["os"]): boolean {
+  const plain = (text: string) => {
+    const slashes = text.replaceAll("\\", "/").replace(/\/+$/, "") + "/";
+    return os === "linux" ? slashes : slashes.toLowerCase();
+  };
+  return plain(path).startsWith(plain(folder));
+}
+
+/** A root must not reach what decides about it: state, configuration, program. */
+function checkRoots(roots: readonly string[], facts: Facts): void {
+  const { stateDir, sourceDir, configFiles, os } = facts;
+  const refuse = (root: string, why: string, hint: string): never => {
+    throw new AppError(
+      "bad_input",
+      `Cannot grant ${JSON.stringify(root)} to file tools: ${why}`,
+      { hint, details: { because: "tools.roots" } },
+    );
+  };
+  for (const root of roots) {
+    const isAbsolute = os === "windows"
+      ? /^[A-Za-z]:[\\/]/.test(root)
+      : root.startsWith("/");
+    if (!isAbsolute || /(^|[\\/])\.\.?([\\/]|$)/.test(root)) {
+      refuse(root, "it is not an absolute path", "Write the whole path");
+    }
+    const own = [
+      ["the state directory", stateDir],
+      ["the program", sourceDir],
+      ...configFiles.map((file) => ["the configuration", file]),
+    ] as const;
+    for (const [what, path = ""] of own) {
+      if (holds(root, path, os)) {
+        refuse(root, `it holds ${what}`, "Name a folder of its own");
+      }
+    }
+    const code = ["src", "plugins"].map((name) => `${sourceDir}/${name}`);
+    if ([stateDir, ...code].some((folder) => holds(folder, root, os))) {
+      refuse(root, "it is inside the program's own", "Name another folder");
+    }
+  }
+}
+
+/** Sorts needs by kind, joins the reasons of equal ones, adds what is denied. */
+function collect(needs: readonly Need[]): Permissions {
+  const byKind = new Map(KINDS.map((kind) => [kind, new Map<string, Need>()]));
+  for (const one of needs) {
+    if (one.kind === "net" && one.value !== true) checkHost(one);
+    if (one.kind === "env") checkName(one);
+    if (one.kind === "run" || one.kind === "ffi") {
+      throw new AppError(
+        "bad_input",
+        `Cannot grant "${one.kind}": the service starts no programs and loads no libraries`,
+        { details: { because: one.because } },
+      );
+    }
+    const list = byKind.get(one.kind);
+    const key = String(one.value);
+    const because = list?.get(key)?.because;
+    const joined = because === undefined || because === one.because
+      ? one
+      : { ...one, because: `${because}; ${one.because}` };
+    list?.set(key, joined);
+  }
+  const lists = Object.fromEntries(
+    [...byKind].map(([kind, list]) => [kind, [...list.values()]]),
+  ) as Record<NeedKind, Need[]>;
+  return { ...lists, denyNet: denials(lists.net) };
+}
+
+/** One host and at most a port. A range or a bare `*` would grant more than a host. */
+function checkHost({ value, because }: Need): void {
+  const host = String(value);
+  const isName = /^(\*\.)?[\p{L}\p{N}_-]+(\.[\p{L}\p{N}_-]+)*\.?(:\d{1,5})?$/u;
+  const isV6 = /^\[[0-9a-f:.]+\](:\d{1,5})?$/i;
+  if (isName.test(host) || isV6.test(host)) return;
+  throw new AppError(
+    "bad_input",
+    `Cannot grant ${JSON.stringify(host)}: it is not a host`,
+    {
+      hint: 'Write a name such as "api.example.com" or "*.example.com"',
+      details: { because },
+    },
+  );
+}
+
+/** One variable: a trailing `*` would grant every name that begins so. */
+function checkName({ value, because }: Need): void {
+  if (value === true || /^[A-Za-z_][A-Za-z0-9_]*$/.test(value)) return;
+  throw new AppError(
+    "bad_input",
+    `Cannot grant the variable ${JSON.stringify(value)}: it is not a name`,
+    { details: { because } },
+  );
+}
+
+/** Exact addresses among the granted hosts: they must stay usable. */
+export function holesOf(net: readonly Need[]): { v4: string[]; v6: string[] } {
+  const hosts = net.flatMap(({ value }) =>
+    value === true ? [] : [value.replace(/:\d+$/, "").replace(/\.$/, "")]
+  );
+  const bracketed = hosts.filter((host) => host.startsWith("["))
+    .map((host) => host.slice(1, -1).toLowerCase());
+  // `localhost` resolves to both loopback addresses, and one denied address of
+  // a name may refuse the name.
+  const isLocal = hosts.some((host) => /^(.+\.)?localhost$/i.test(host));
+  return {
+    v4: ["127.0.0.1", ...hosts.filter(isIpv4)],
+    v6: isLocal ? ["::1", ...bracketed] : bracketed,
+  };
+}
+
+function denials(net: readonly Need[]): Need[] {
+  const { v4, v6 } = holesOf(net);
+  return [...denyRanges({ holes: v4 }), ...denyAddressesV6(v6)].map((
+    value,
+  ) => ({
+    kind: "net",
+    value,
+    because: "not a public address",
+  }));
+}
+
+/** Whether a line asks for the bare flag. */
+export function isBare(list: readonly Need[]): boolean {
+  return list.some(({ value }) => value === true);
+}
+
+/** All entries of the allow lists. */
+export function needsOf(permissions: Permissions): Need[] {
+  return KINDS.flatMap((kind) => [...permissions[kind]]);
+}
+
+/** The permission flags alone, as `deno run` and `deno compile` take them. */
+export function permissionFlags(permissions: Permissions): string[] {
+  const list = (flag: string, needs: readonly Need[]) => {
+    if (needs.length === 0) return [];
+    if (isBare(needs)) return [flag];
+    return [`${flag}=${needs.map(({ value }) => value).join(",")}`];
+  };
+  return [
+    ...KINDS.flatMap((kind) => list(`--allow-${kind}`, permissions[kind])),
+    ...list("--deny-net", permissions.denyNet),
+  ];
+}
+
+/** The whole argv of flags for `deno run`. */
+export function toFlags(permissions: Permissions): string[] {
+  return [
+    ...FIXED_FLAGS.map(([flag]) => flag),
+    ...permissionFlags(permissions),
+  ];
+}
+
+/** Where a field is written, as {@linkcode Loaded} says. */
+export type Where = (path: string) => string;
+
+/** Every entry with its reason; a configuration field also with its line. */
+export function grantsOf(permissions: Permissions, where?: Where): Grant[] {
+  const grant = (flag: string, { value, because }: Need): Grant => ({
+    flag,
+    value: value === true ? "" : value,
+    because: located(because, where),
+  });
+  return [
+    ...FIXED_FLAGS.map(([flag, because]) => ({ flag, value: "", because })),
+    ...KINDS.flatMap((kind) =>
+      permissions[kind].map((one) => grant(`--allow-${kind}`, one))
+    ),
+    ...permissions.denyNet.map((one) => grant("--deny-net", one)),
+  ];
+}
+
+function located(because: string, where?: Where): string {
+  if (where === undefined) return because;
+  return because.split("; ").map((reason) => {
+    const path = reason.split(",")[0] ?? "";
+    const isField = /^[a-z]\w*(\.[\w-]+)+$/.test(path);
+    return isField ? `${reason} (${where(path)})` : reason;
+  }).join("; ");
+}
+
+/** What a configuration leads to: the flags, and what is wrong with it. */
+export interface Plan {
+  permissions: Permissions;
+  flags: string[];
+  grants: Grant[];
+  /** Not empty: these are safe-mode flags. */
+  problems: readonly Problem[];
+}
+
+/**
+ * The flags for a verb. The launcher and the service both ask this, so that they
+ * agree on what is a bad configuration.
+ */
+export function planFor(
+  verb: string,
+  loaded: Loaded<Settings>,
+  facts: Facts,
+): Plan {
+  const safe = (problems: readonly Problem[]): Plan => {
+    const permissions = safePermissions(facts);
+    const grants = grantsOf(permissions);
+    return { permissions, flags: toFlags(permissions), grants, problems };
+  };
+  if (!loaded.ok) return safe(loaded.problems);
+  try {
+    const { variables } = loaded;
+    const known = { ...facts, variables };
+    const permissions = permissionsFor(verb, loaded.value, known);
+    const grants = grantsOf(permissions, loaded.where);
+    return { permissions, flags: toFlags(permissions), grants, problems: [] };
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    return safe([problemOf(error, loaded)]);
+  }
+}
+
+function problemOf(
+  error: AppError,
+  loaded: Loaded<Settings> & { ok: true },
+): Problem {
+  const because = String(error.details?.["because"] ?? "");
+  const path = because.split(",")[0] ?? "";
+  const at = /^(.*):(\d+)$/.exec(loaded.where(path));
+  return {
+    file: at?.[1] ?? loaded.source,
+    ...(at === null ? {} : { line: Number(at[2]) }),
+    path,
+    message: error.message,
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+  };
+}
+
+/** What changed between two sets of flags: `+api.openai.com:443`, `-/srv/notes`. */
+export function diffGrants(
+  before: readonly Grant[],
+  after: readonly Grant[],
+): string[] {
+  const text = ({ flag, value }: Grant) => value === "" ? flag : value;
+  const names = (grants: readonly Grant[]) =>
+    new Set(grants.filter(({ flag }) => flag !== "--deny-net").map(text));
+  const old = names(before);
+  const now = names(after);
+  return [
+    ...[...now.difference(old)].map((name) => `+${name}`),
+    ...[...old.difference(now)].map((name) => `-${name}`),
+  ];
+}

@@ -1,0 +1,276 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { recordEnv } from "./config/env.ts";
+import type { Loaded } from "./config/load.ts";
+import { AppError } from "./core/errors.ts";
+import {
+  diffGrants,
+  type Facts,
+  grantsOf,
+  isBare,
+  permissionsFor,
+  planFor,
+  safePermissions,
+  toFlags,
+} from "./permissions.ts";
+import { Settings } from "./settings.ts";
+
+const facts: Facts = {
+  stateDir: "/home/me/.carapace",
+  sourceDir: "/opt/carapace",
+  configFiles: ["/home/me/.carapace/carapace.jsonc"],
+  env: recordEnv({}),
+  os: "linux",
+};
+
+function flagsFor(config: unknown, over: Partial<Facts> = {}, verb = "start") {
+  const settings = Settings.parse(config);
+  return toFlags(permissionsFor(verb, settings, { ...facts, ...over }));
+}
+
+function listOf(flags: readonly string[], flag: string): string[] | undefined {
+  return flags.find((f) => f.startsWith(`${flag}=`))?.slice(flag.length + 1)
+    .split(",");
+}
+
+function loadedFrom(config: unknown, variables: string[] = []) {
+  const loaded: Loaded<Settings> = {
+    ok: true,
+    value: Settings.parse(config),
+    source: "/home/me/.carapace/carapace.jsonc",
+    hash: "",
+    files: [],
+    variables,
+    where: (path) => `carapace.jsonc:${path.length}`,
+  };
+  return loaded;
+}
+
+Deno.test("permissionsFor() grants the default configuration its own and no more", () => {
+  const flags = flagsFor({});
+  assert.deepEqual(flags.slice(0, 5), [
+    "--no-prompt",
+    "--frozen",
+    "--cached-only",
+    "--no-remote",
+    "--ignore-env",
+  ]);
+  assert.ok(listOf(flags, "--allow-net")?.includes("127.0.0.1:18789"));
+  assert.deepEqual(listOf(flags, "--allow-read"), [facts.stateDir]);
+  assert.deepEqual(listOf(flags, "--allow-write"), [facts.stateDir]);
+  assert.ok(listOf(flags, "--allow-env")?.includes("CARAPACE_TOKEN"));
+  for (const never of ["-A", "--allow-all", "--allow-run", "--allow-ffi"]) {
+    assert.ok(!flags.some((flag) => flag.startsWith(never)), never);
+  }
+  const bare = flags.filter((flag) => /^--allow-\w+$/.test(flag));
+  assert.deepEqual(bare, []);
+});
+
+Deno.test("permissionsFor() gives each line its entry", async (t) => {
+  const rows: [
+    why: string,
+    config: unknown,
+    flag: string,
+    want: string,
+    denied?: [cidr: string, isDenied: boolean],
+  ][] = [
+    [
+      "a private address to listen on is cut out of the denied ranges",
+      { gateway: { host: "10.1.2.3", port: 80 } },
+      "--allow-net",
+      "10.1.2.3:80",
+      ["10.1.2.3", false],
+    ],
+    [
+      "an IPv6 address stands in brackets and is not denied",
+      { gateway: { host: "::1" } },
+      "--allow-net",
+      "[::1]:18789",
+      ["[::1]", false],
+    ],
+    [
+      "a named tool host by https",
+      { egress: { hosts: ["api.example.com"] } },
+      "--allow-net",
+      "api.example.com:443",
+    ],
+    [
+      "a proxy",
+      { egress: { proxy: "http://proxy.example.com:3128" } },
+      "--allow-net",
+      "proxy.example.com:3128",
+    ],
+    [
+      "a root to read",
+      { tools: { roots: ["/srv/notes"] } },
+      "--allow-read",
+      "/srv/notes",
+    ],
+    [
+      "a root to write",
+      { tools: { roots: ["/srv/notes"] } },
+      "--allow-write",
+      "/srv/notes",
+    ],
+    ["by default [::1] is denied", {}, "--deny-net", "[::1]"],
+    ["by default all of 10/8 is denied", {}, "--deny-net", "10.0.0.0/8"],
+  ];
+  for (const [why, config, flag, want, denied] of rows) {
+    await t.step(why, () => {
+      const flags = flagsFor(config);
+      assert.ok(listOf(flags, flag)?.includes(want), flags.join(" "));
+      if (denied === undefined) return;
+      const [address, isDenied] = denied;
+      const deny = listOf(flags, "--deny-net") ?? [];
+      assert.equal(deny.includes(address), isDenied);
+      assert.ok(!deny.includes("10.0.0.0/8") || address.startsWith("["));
+    });
+  }
+});
+
+Deno.test("permissionsFor() gives the bare flag only when egress.open asks, with the deny list", () => {
+  const open = Settings.parse({ egress: { open: true } });
+  const permissions = permissionsFor("start", open, facts);
+  assert.ok(isBare(permissions.net));
+  const flags = toFlags(permissions);
+  assert.ok(flags.includes("--allow-net"));
+  assert.equal(listOf(flags, "--allow-net"), undefined);
+  assert.ok(listOf(flags, "--deny-net")?.includes("10.0.0.0/8"));
+  const bare = grantsOf(permissions).find((grant) =>
+    grant.flag === "--allow-net" && grant.value === ""
+  );
+  assert.equal(bare?.because, "egress.open");
+});
+
+Deno.test("permissionsFor() refuses what would mean something else in a flag", async (t) => {
+  const rows: [why: string, config: unknown][] = [
+    ["white space", { tools: { roots: ["/x --allow-run"] } }],
+    ["a comma", { tools: { roots: ["/x,/etc"] } }],
+    ["a quote", { tools: { roots: ['/x"'] } }],
+    ["a leading -", { tools: { roots: ["-A"] } }],
+    ["a relative path", { tools: { roots: ["notes"] } }],
+    ["a path that climbs", { tools: { roots: ["/srv/../etc"] } }],
+    ["the whole disk", { tools: { roots: ["/"] } }],
+    ["above the state directory", { tools: { roots: ["/home/me"] } }],
+    ["the state directory", { tools: { roots: ["/home/me/.carapace/"] } }],
+    ["inside it", { tools: { roots: ["/home/me/.carapace/x"] } }],
+    ["the program", { tools: { roots: ["/opt/carapace"] } }],
+    ["its code", { tools: { roots: ["/opt/carapace/src/core"] } }],
+    ["a host with a comma", { gateway: { host: "a,b" } }],
+    ["a host that is a range", { gateway: { host: "10.0.0.0/8" } }],
+    ["a host that is a star", { gateway: { host: "*" } }],
+  ];
+  for (const [why, config] of rows) {
+    await t.step(why, () => {
+      const plan = planFor("start", loadedFrom(config), facts);
+      assert.equal(plan.problems.length, 1);
+      const [problem] = plan.problems;
+      assert.match(problem?.message ?? "", /^Cannot grant/);
+      assert.match(problem?.path ?? "", /^(tools\.roots|gateway\.host)$/);
+      assert.equal(typeof problem?.line, "number");
+      assert.deepEqual(plan.flags, toFlags(safePermissions(facts)));
+    });
+  }
+  await t.step("a neighbour of the state directory is fine", () => {
+    flagsFor({ tools: { roots: ["/home/me/.carapace-notes"] } });
+  });
+});
+
+Deno.test("permissionsFor() never lets a root become more than its own entries", () => {
+  const clean = flagsFor({}).length;
+  fc.assert(fc.property(fc.string({ minLength: 1, maxLength: 40 }), (root) => {
+    const settings = Settings.parse({ tools: { roots: [`/srv/${root}`] } });
+    let flags: string[];
+    try {
+      flags = toFlags(permissionsFor("start", settings, facts));
+    } catch (error) {
+      assert.ok(error instanceof AppError);
+      return;
+    }
+    assert.equal(flags.length, clean);
+    assert.deepEqual(listOf(flags, "--allow-read"), [
+      facts.stateDir,
+      `/srv/${root}`,
+    ]);
+  }));
+});
+
+Deno.test("planFor() passes the configuration's variables, but none that steers the runtime", () => {
+  const plan = planFor("start", loadedFrom({}, ["MY_KEY"]), facts);
+  assert.ok(listOf(plan.flags, "--allow-env")?.includes("MY_KEY"));
+  for (
+    const name of [
+      "HTTP_PROXY",
+      "https_proxy",
+      "LD_PRELOAD",
+      "DENO_DIR",
+      "PATH",
+      "NODE_OPTIONS",
+    ]
+  ) {
+    const bad = planFor("start", loadedFrom({}, [name]), facts);
+    assert.match(bad.problems[0]?.message ?? "", /steers the runtime/, name);
+    assert.ok(!listOf(bad.flags, "--allow-env")?.includes(name));
+  }
+  const star = planFor("start", loadedFrom({}, ["MY_*"]), facts);
+  assert.equal(star.problems.length, 1);
+});
+
+Deno.test("planFor() gives a bad configuration its state directory and default address", () => {
+  const problem = { file: "x", path: "gateway.port", message: "no" };
+  const env = recordEnv({ CARAPACE_PORT: "20001" });
+  const plan = planFor(
+    "start",
+    { ok: false, problems: [problem], source: "x" },
+    { ...facts, env, configFiles: ["/etc/carapace.jsonc"] },
+  );
+  assert.deepEqual(plan.problems, [problem]);
+  assert.deepEqual(listOf(plan.flags, "--allow-net"), ["127.0.0.1:20001"]);
+  assert.deepEqual(listOf(plan.flags, "--allow-write"), [facts.stateDir]);
+  assert.deepEqual(listOf(plan.flags, "--allow-read"), [
+    facts.stateDir,
+    "/etc/carapace.jsonc",
+  ]);
+});
+
+Deno.test("planFor() names the configuration line behind an entry", () => {
+  const { grants } = planFor(
+    "start",
+    loadedFrom({ tools: { roots: ["/srv/notes"] } }),
+    facts,
+  );
+  const of = (flag: string, value: string) =>
+    grants.find((g) => g.flag === flag && g.value === value)?.because;
+  assert.equal(
+    of("--allow-write", "/srv/notes"),
+    "tools.roots (carapace.jsonc:11)",
+  );
+  assert.equal(of("--allow-write", facts.stateDir), "state directory");
+  assert.equal(of("--deny-net", "10.0.0.0/8"), "not a public address");
+  assert.ok(grants.every(({ because }) => because !== ""));
+});
+
+Deno.test("permissionsFor() gives other verbs the gateway and the state directory", () => {
+  const config = { tools: { roots: ["/srv/notes"] }, egress: { open: true } };
+  const env = recordEnv({ CARAPACE_URL: "wss://gateway.example.com/ws" });
+  const flags = flagsFor(config, { env }, "status");
+  assert.deepEqual(listOf(flags, "--allow-net"), [
+    "127.0.0.1:18789",
+    "gateway.example.com:443",
+  ]);
+  assert.deepEqual(listOf(flags, "--allow-write"), [facts.stateDir]);
+  assert.ok(listOf(flags, "--allow-env")?.includes("CARAPACE_URL"));
+});
+
+Deno.test("diffGrants() shows what came and what went", () => {
+  const grants = (config: unknown) =>
+    planFor("start", loadedFrom(config), facts).grants;
+  assert.deepEqual(
+    diffGrants(
+      grants({ egress: { hosts: ["a.example.com"] } }),
+      grants({ egress: { hosts: ["b.example.com"] } }),
+    ),
+    ["+b.example.com:443", "-a.example.com:443"],
+  );
+  assert.deepEqual(diffGrants(grants({}), grants({})), []);
+});
