@@ -1,0 +1,594 @@
+/**
+ * The gateway's WebSocket protocol from the calling side: handshake, typed
+ * calls, events, and a connection that is made again when it is lost.
+ *
+ * Never: a token leaves in clear text for another machine; a call that may have
+ * had an effect is sent twice, unless the gateway can tell that it was.
+ *
+ * @module
+ */
+import { parseJson, Pipe } from "../core/bounded.ts";
+import {
+  AppError,
+  type ErrorCode,
+  errorText,
+  ignore,
+  isAbort,
+} from "../core/errors.ts";
+import {
+  type MethodInput,
+  type MethodName,
+  type MethodOutput,
+  METHODS,
+} from "../core/methods.ts";
+import {
+  CLOSE,
+  type ConnectParams,
+  HelloOk,
+  PROTOCOL,
+  WireError,
+  type WireErrorCode,
+} from "../core/protocol.ts";
+import type { Secret } from "../core/secret.ts";
+import { type Clock, limitSignal } from "../core/time.ts";
+import { VERSION } from "../core/version.ts";
+import { EXIT } from "./verb.ts";
+
+/** Where a gateway is and what opens it. */
+export interface GatewayAddress {
+  /** `ws://127.0.0.1:18789/ws` */
+  url: string;
+  token: Secret | undefined;
+  /** What to do when the token is missing or refused. */
+  tokenHint: string;
+}
+
+/** An event of the gateway, or of the connection itself. */
+export type Notice =
+  | { kind: "event"; event: string; payload: unknown }
+  | { kind: "lost"; reason: string }
+  | { kind: "back" }
+  | { kind: "failed"; error: AppError };
+
+/** Asks for a run's events again when the connection is made anew. */
+export type Resume = NonNullable<ConnectParams["resume"]>;
+
+export interface ClientOptions {
+  clock: Clock;
+  /** @default 10_000 */
+  handshakeMs?: number;
+  /** How long a lost connection is sought. @default 60_000 */
+  reconnectMs?: number;
+  signal?: AbortSignal;
+}
+
+const LIMITS = {
+  frameCharsMax: 16_777_216,
+  pendingMax: 256,
+  queuedEventsMax: 20_000,
+  /** How often one call is sent again after a lost connection. */
+  resendsMax: 3,
+  backoffFirstMs: 250,
+  backoffCapMs: 5_000,
+  json: { depthMax: 64, nodesMax: 1_000_000 },
+} as const;
+
+const CODE = {
+  INVALID_REQUEST: "bad_input",
+  NOT_PAIRED: "forbidden",
+  NOT_LINKED: "unavailable",
+  AGENT_TIMEOUT: "timeout",
+  UNAVAILABLE: "unavailable",
+  FORBIDDEN: "forbidden",
+  UNAUTHORIZED: "unauthorized",
+  RATE_LIMITED: "rate_limited",
+  NOT_FOUND: "not_found",
+  CONFLICT: "conflict",
+  PROTOCOL_MISMATCH: "bad_input",
+} as const satisfies Record<WireErrorCode, ErrorCode>;
+
+/** A wire error as ours, with the hint the gateway gave. */
+export function fromWireError(raw: unknown): AppError {
+  const parsed = WireError.safeParse(raw);
+  if (!parsed.success) {
+    return new AppError(
+      "upstream",
+      "The gateway sent an error nobody can read",
+    );
+  }
+  const { code, message, retryAfterMs, details } = parsed.data;
+  const hint = details?.["hint"];
+  return new AppError(CODE[code], message, {
+    ...(typeof hint === "string" ? { hint } : {}),
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    ...(details === undefined ? {} : { details: withoutExit(details) }),
+  });
+}
+
+/** The exit code is ours to choose, not the gateway's. */
+function withoutExit(
+  details: Record<string, unknown>,
+): Record<string, unknown> {
+  const { exit: _, ...rest } = details;
+  return rest;
+}
+
+type Pending = {
+  text: string;
+  /** Whether sending it twice does no harm. */
+  isRepeatable: boolean;
+  resends: number;
+  resolve(payload: unknown): void;
+  reject(error: AppError): void;
+};
+
+type Frame =
+  | { type: "event"; event: string; payload: unknown }
+  | { type: "res"; id: string; ok: boolean; payload: unknown; error: unknown };
+
+/** Reads what we need of a frame; a newer gateway may say more. */
+function toFrame(data: unknown): Frame | undefined {
+  if (typeof data !== "string" || data.length > LIMITS.frameCharsMax) return;
+  const raw = parseJson(data, LIMITS.json);
+  if (typeof raw !== "object" || raw === null) return;
+  const frame = raw as Record<string, unknown>;
+  const { type, event, id, payload, error } = frame;
+  if (type === "event" && typeof event === "string") {
+    return { type, event, payload };
+  }
+  if (type === "res" && typeof id === "string") {
+    return { type, id, ok: frame["ok"] === true, payload, error };
+  }
+}
+
+/** A connection to a gateway. Dispose it to end it. */
+export class GatewayClient implements Disposable {
+  readonly #address: GatewayAddress;
+  readonly #options: Required<Omit<ClientOptions, "signal">>;
+  readonly #closing = new AbortController();
+  readonly #pending = new Map<string, Pending>();
+  readonly #listeners = new Set<(notice: Notice) => void>();
+  #socket: WebSocket | undefined;
+  #hello: HelloOk | undefined;
+  #reconnecting: Promise<void> | undefined;
+  #resume: (() => Resume | undefined) | undefined;
+  #failure: AppError | undefined;
+  #watching = new AbortController();
+  #heardAt = 0;
+  #ids = 0;
+  #epoch = 0;
+
+  private constructor(address: GatewayAddress, options: ClientOptions) {
+    this.#address = address;
+    this.#options = { handshakeMs: 10_000, reconnectMs: 60_000, ...options };
+  }
+
+  /**
+   * Connects and shakes hands.
+   *
+   * @throws {AppError} `unavailable` when nobody answers, `unauthorized` when
+   * the token is missing or refused
+   */
+  static async connect(
+    address: GatewayAddress,
+    options: ClientOptions,
+  ): Promise<GatewayClient> {
+    const client = new GatewayClient(address, options);
+    options.signal?.addEventListener("abort", () => client[Symbol.dispose](), {
+      once: true,
+    });
+    try {
+      await client.#open();
+      return client;
+    } catch (error) {
+      client[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** What the gateway said of itself when we (last) connected. */
+  get hello(): HelloOk {
+    if (this.#hello === undefined) throw new TypeError("Not connected yet");
+    return this.#hello;
+  }
+
+  /** Grows by one with every connection. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /**
+   * Calls a method and checks its answer.
+   *
+   * @throws {AppError} what the gateway answered, with its hint; `unavailable`
+   * when the connection was lost and the call cannot be repeated
+   */
+  async call<M extends MethodName>(
+    method: M,
+    params: MethodInput<M>,
+  ): Promise<MethodOutput<M>> {
+    const contract = METHODS[method];
+    const payload = await this.#request(method, params, {
+      isRepeatable: contract.scope === "read" || method === "agent.wait" ||
+        "idempotencyKey" in params,
+    });
+    const parsed = contract.output.safeParse(payload);
+    if (parsed.success) return parsed.data as MethodOutput<M>;
+    throw new AppError(
+      "upstream",
+      `Cannot read the gateway's answer to "${method}": ${
+        parsed.error.issues[0]?.path.join(".") ?? ""
+      } ${parsed.error.issues[0]?.message ?? ""}`.trim(),
+      {
+        hint:
+          `The gateway is version ${this.hello.server.version}, this program ${VERSION}`,
+      },
+    );
+  }
+
+  /** Calls back for every notice until disposed. */
+  listen(listener: (notice: Notice) => void): Disposable {
+    this.#listeners.add(listener);
+    if (this.#failure !== undefined) {
+      listener({ kind: "failed", error: this.#failure });
+    }
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+  }
+
+  /** Every notice from now on, until the client is disposed or has failed. */
+  events(): AsyncIterable<Notice> & Disposable {
+    const pipe = new Pipe<Notice>(LIMITS.queuedEventsMax);
+    const listening = this.listen((notice) => {
+      if (!pipe.push(notice) || notice.kind === "failed") pipe.close();
+    });
+    const onClosing = () => pipe.close();
+    this.#closing.signal.addEventListener("abort", onClosing, { once: true });
+    return {
+      [Symbol.asyncIterator]: () => pipe[Symbol.asyncIterator](),
+      [Symbol.dispose]: () => {
+        listening[Symbol.dispose]();
+        this.#closing.signal.removeEventListener("abort", onClosing);
+        pipe.close();
+      },
+    };
+  }
+
+  /** While undisposed, a new connection asks for this run's missed events. */
+  follow(resume: () => Resume | undefined): Disposable {
+    this.#resume = resume;
+    if (this.#socket === undefined) this.#reconnect();
+    return {
+      [Symbol.dispose]: () => {
+        if (this.#resume === resume) this.#resume = undefined;
+      },
+    };
+  }
+
+  /** Connects anew, so that a followed run's events come from its start. */
+  renew(): void {
+    if (this.#socket !== undefined) {
+      this.#lost("asked for again", CLOSE.restart);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#closing.signal.aborted) return;
+    this.#fail(new AppError("cancelled", "The connection was closed"));
+    this.#closing.abort();
+    this.#listeners.clear();
+  }
+
+  async #request(
+    method: string,
+    params: unknown,
+    options: { isRepeatable: boolean },
+  ): Promise<unknown> {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#pending.size >= LIMITS.pendingMax) {
+      throw new AppError(
+        "rate_limited",
+        `Cannot call "${method}": ${LIMITS.pendingMax} calls wait already`,
+      );
+    }
+    const id = String(++this.#ids);
+    const text = JSON.stringify({ type: "req", id, method, params });
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    this.#pending.set(id, { text, ...options, resends: 0, resolve, reject });
+    if (this.#socket === undefined) this.#reconnect();
+    else this.#socket.send(text);
+    return await promise;
+  }
+
+  /** One attempt: socket, challenge, connect, hello. */
+  async #open(): Promise<void> {
+    const { clock, handshakeMs } = this.#options;
+    using limit = limitSignal(this.#closing.signal, handshakeMs);
+    const socket = openSocket(this.#address);
+    try {
+      const hello = await shakeHands(socket, {
+        address: this.#address,
+        resume: this.#resume?.(),
+        signal: limit.signal,
+        // What follows the hello in the same packet must not be lost.
+        onFrame: (frame) => this.#take(frame),
+      });
+      this.#hello = hello;
+      this.#socket = socket;
+      this.#epoch++;
+      this.#heardAt = clock.now();
+    } catch (error) {
+      hangUp(socket);
+      if (this.#closing.signal.aborted && isAbort(error)) throw error;
+      throw error instanceof AppError ? error : unreachable(
+        this.#address,
+        limit.signal.aborted
+          ? `no answer within ${handshakeMs} ms`
+          : errorText(error),
+      );
+    }
+    socket.onclose = ({ code, reason }) => {
+      if (this.#socket === socket) this.#lost(reason, code);
+    };
+    socket.onerror = null;
+    if (socket.readyState !== WebSocket.OPEN) this.#lost("", CLOSE.tryLater);
+    else void this.#watch(socket).catch(ignore("watch of a closed socket"));
+  }
+
+  /** A connection that says nothing for two ticks and a half is dead. */
+  async #watch(socket: WebSocket): Promise<void> {
+    this.#watching.abort();
+    this.#watching = new AbortController();
+    const { signal } = this.#watching;
+    const tickMs = Math.max(1000, this.hello.policy.tickIntervalMs);
+    while (this.#socket === socket) {
+      await this.#options.clock.sleep(tickMs, signal);
+      if (this.#options.clock.now() - this.#heardAt > 2.5 * tickMs) {
+        this.#lost("the gateway fell silent", CLOSE.tryLater);
+      }
+    }
+  }
+
+  #take(frame: Frame): void {
+    this.#heardAt = this.#options.clock.now();
+    if (frame.type === "event") {
+      this.#tell({ kind: "event", event: frame.event, payload: frame.payload });
+      return;
+    }
+    const pending = this.#pending.get(frame.id);
+    if (pending === undefined) return;
+    this.#pending.delete(frame.id);
+    if (frame.ok) pending.resolve(frame.payload);
+    else pending.reject(fromWireError(frame.error));
+  }
+
+  #tell(notice: Notice): void {
+    for (const listener of this.#listeners) listener(notice);
+  }
+
+  #drop(): void {
+    this.#watching.abort();
+    const socket = this.#socket;
+    this.#socket = undefined;
+    if (socket !== undefined) hangUp(socket);
+  }
+
+  /** The connection ended; what can be repeated waits for the next one. */
+  #lost(reason: string, code: number): void {
+    this.#drop();
+    const isOurFault = code === CLOSE.policy || code === CLOSE.tooBig ||
+      code === CLOSE.protocol;
+    const error = new AppError(
+      "unavailable",
+      `The gateway closed the connection${reason === "" ? "" : `: ${reason}`}`,
+      { hint: "It may be restarting; try again" },
+    );
+    for (const [id, pending] of this.#pending) {
+      const resendsMax = isOurFault ? 1 : LIMITS.resendsMax;
+      if (pending.isRepeatable && pending.resends++ < resendsMax) continue;
+      this.#pending.delete(id);
+      pending.reject(error);
+    }
+    this.#tell({ kind: "lost", reason: error.message });
+    // With nobody waiting, the next call connects.
+    if (this.#pending.size > 0 || this.#resume?.() !== undefined) {
+      this.#reconnect();
+    }
+  }
+
+  #reconnect(): void {
+    if (this.#reconnecting !== undefined || this.#failure !== undefined) return;
+    this.#reconnecting = this.#seek().catch((error) => {
+      this.#fail(
+        error instanceof AppError
+          ? error
+          : new AppError("internal", errorText(error), { cause: error }),
+      );
+    }).finally(() => this.#reconnecting = undefined);
+  }
+
+  /** Tries again with growing pauses until the time is up. */
+  async #seek(): Promise<void> {
+    const { clock, reconnectMs } = this.#options;
+    const until = clock.now() + reconnectMs;
+    for (let attempt = 0;; attempt++) { // ends at `until` at the latest
+      const capMs = Math.min(
+        LIMITS.backoffCapMs,
+        LIMITS.backoffFirstMs * 2 ** attempt,
+      );
+      await clock.sleep(capMs * (0.5 + fraction() / 2), this.#closing.signal);
+      try {
+        await this.#open();
+        break;
+      } catch (error) {
+        const isUnreachable = error instanceof AppError &&
+          error.code === "unavailable";
+        if (!isUnreachable || clock.now() >= until) throw error;
+      }
+    }
+    if (this.#socket === undefined) return;
+    this.#tell({ kind: "back" });
+    for (const { text } of this.#pending.values()) this.#socket?.send(text);
+  }
+
+  #fail(error: AppError): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = error;
+    this.#drop();
+    for (const pending of this.#pending.values()) pending.reject(error);
+    this.#pending.clear();
+    this.#tell({ kind: "failed", error });
+  }
+}
+
+/** A random number from 0 up to 1, for jitter. */
+function fraction(): number {
+  return (crypto.getRandomValues(new Uint8Array(1))[0] ?? 0) / 256;
+}
+
+function hangUp(socket: WebSocket): void {
+  socket.onopen =
+    socket.onmessage =
+    socket.onclose =
+    socket.onerror =
+      null;
+  try {
+    socket.close(CLOSE.done);
+  } catch {
+    // Closing a socket that never opened throws; it is gone either way.
+  }
+}
+
+function unreachable(address: GatewayAddress, why: string): AppError {
+  return new AppError(
+    "unavailable",
+    `Cannot reach the gateway at ${address.url}: ${why}`,
+    {
+      hint:
+        'Start it with "deno task start", or set CARAPACE_URL to where it runs',
+      details: { exit: EXIT.unreachable },
+    },
+  );
+}
+
+function openSocket(address: GatewayAddress): WebSocket {
+  try {
+    return new WebSocket(address.url);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotCapable)) throw error;
+    throw new AppError(
+      "forbidden",
+      `Cannot connect to ${address.url}: this process may only reach this machine`,
+      {
+        hint:
+          'Install the command with "deno task link": it grants the host of CARAPACE_URL',
+        cause: error,
+      },
+    );
+  }
+}
+
+type HandshakeOptions = {
+  address: GatewayAddress;
+  resume: Resume | undefined;
+  signal: AbortSignal;
+  onFrame(frame: Frame): void;
+};
+
+function shakeHands(
+  socket: WebSocket,
+  options: HandshakeOptions,
+): Promise<HelloOk> {
+  const { address, resume, signal, onFrame } = options;
+  const { promise, resolve, reject } = Promise.withResolvers<HelloOk>();
+  signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  let isDone = false;
+  socket.onerror = (event) =>
+    reject(unreachable(address, socketErrorText(event)));
+  socket.onclose = ({ code, reason }) =>
+    reject(unreachable(
+      address,
+      `it closed the connection (${code}${reason === "" ? "" : ` ${reason}`})`,
+    ));
+  socket.onmessage = ({ data }) => {
+    try {
+      const frame = toFrame(data);
+      if (frame === undefined) return;
+      if (isDone) return onFrame(frame);
+      if (frame.type === "event" && frame.event === "connect.challenge") {
+        socket.send(JSON.stringify({
+          type: "req",
+          id: "connect",
+          method: "connect",
+          params: connectParams(address, resume),
+        }));
+      } else if (frame.type === "res" && frame.id === "connect") {
+        isDone = true;
+        resolve(toHello(frame, address));
+      }
+    } catch (error) {
+      if (isDone && error instanceof AppError && error.code === "bad_input") {
+        return; // one frame that is not JSON is skipped
+      }
+      reject(error);
+    }
+  };
+  return promise;
+}
+
+function toHello(
+  frame: Frame & { type: "res" },
+  address: GatewayAddress,
+): HelloOk {
+  if (!frame.ok) throw refusal(fromWireError(frame.error), address);
+  const hello = HelloOk.safeParse(frame.payload);
+  if (hello.success) return hello.data;
+  throw new AppError(
+    "upstream",
+    `Cannot talk to ${address.url}: it is not a gateway this program knows`,
+  );
+}
+
+/** A refused handshake: in the end it is the token or the version. */
+function refusal(error: AppError, address: GatewayAddress): AppError {
+  const isToken = error.code === "unauthorized" || error.code === "forbidden";
+  if (!isToken) return error;
+  return new AppError(
+    "unauthorized",
+    address.token === undefined
+      ? `The gateway at ${address.url} wants a token and there is none`
+      : `The gateway at ${address.url} refused the token (${address.token.source})`,
+    { hint: address.tokenHint, details: { exit: EXIT.unauthorized } },
+  );
+}
+
+function connectParams(
+  address: GatewayAddress,
+  resume: Resume | undefined,
+): ConnectParams {
+  return {
+    minProtocol: PROTOCOL.min,
+    maxProtocol: PROTOCOL.max,
+    client: {
+      id: "cli",
+      displayName: "carapace",
+      version: VERSION,
+      platform: Deno.build.os,
+      mode: "cli",
+    },
+    role: "operator",
+    ...(address.token === undefined
+      ? {}
+      : { auth: { token: address.token.reveal() } }),
+    ...(resume === undefined ? {} : { resume }),
+  };
+}
+
+/** The runtime's words, without its own prefix. */
+function socketErrorText(event: Event): string {
+  const text = event instanceof ErrorEvent ? event.message : "";
+  if (/refused|tcp connect error/i.test(text)) return "nothing listens there";
+  if (/status code|handshake|HTTP/i.test(text)) {
+    return "something answers there, but not as a gateway";
+  }
+  return text === "" ? "the connection failed" : errorText(text);
+}
