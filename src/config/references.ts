@@ -15,7 +15,7 @@ import { dotted, type Problem } from "./problem.ts";
 import { isSecret, step } from "./shape.ts";
 
 /** A secret's name, as in `${secret:NAME}`. */
-export const SECRET_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
+export const SECRET_NAME = /^(?!__proto__$)[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 
 const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
 
