@@ -1,0 +1,52 @@
+/**
+ * What the agent is handed by the roof, in the narrowest types that will do.
+ *
+ * @module
+ */
+import type { Log } from "../core/log.ts";
+import type { ModelEvent, ModelRequest } from "../core/model.ts";
+import type { Clock } from "../core/time.ts";
+import type { PolicyLine } from "../guard/config.ts";
+import type { Approvals } from "../guard/approvals.ts";
+import type { Store } from "../store/store.ts";
+import type { Registry } from "../tools/registry.ts";
+import type { AgentLimits, AgentsConfig } from "./config.ts";
+
+/** The models, by `provider:model`. */
+export interface Models {
+  /** @throws {AppError} `not_found` for a provider nobody configured */
+  resolve(name: string): { provider: { id: string }; model: string };
+  stream(
+    name: string,
+    request: Omit<ModelRequest, "model">,
+    signal: AbortSignal,
+  ): AsyncGenerator<ModelEvent, void, undefined>;
+  /** What agents use that name no model, and why. */
+  chosen(): Promise<{ model: string; because: string }>;
+}
+
+/** What the owner's configuration says now; read anew for every turn. */
+export interface AgentSettings {
+  agents: AgentsConfig;
+  limits: AgentLimits;
+  policy: readonly PolicyLine[];
+  trusted: ReadonlySet<string>;
+  toolsDenied: readonly string[];
+}
+
+export interface AgentDeps {
+  store: Pick<
+    Store,
+    "journal" | "sessions" | "messages" | "runs" | "inbound"
+  >;
+  models: Models;
+  tools: Registry;
+  approvals: Approvals;
+  settings(): AgentSettings;
+  /** A run's authority again, from its stored record (only `auth` makes one). */
+  authorityOf(
+    record: import("../core/authority.ts").AuthorityRecord,
+  ): import("../core/authority.ts").Authority;
+  clock: Clock;
+  log: Log;
+}

@@ -1,0 +1,674 @@
+/**
+ * The agent as the entrances see it: starts turns, drives each to its end
+ * whoever listens, keeps their events for a while, stops them, resumes them at
+ * boot.
+ *
+ * Never: a run whose progress depends on somebody reading its events.
+ *
+ * @module
+ */
+import { AppError, errorText } from "../core/errors.ts";
+import { agentOf, makeId } from "../core/ids.ts";
+import { PUBLIC_OWNER } from "../core/label.ts";
+import { NO_USAGE } from "../core/message.ts";
+import type { TurnEvent, TurnEventBody } from "../core/turn.ts";
+import { admit } from "../guard/admission.ts";
+import type { Row } from "../store/journal.ts";
+import type { Run } from "../store/runs.ts";
+import type { Session } from "../store/sessions.ts";
+import { findCommand, runCommand } from "./commands.ts";
+import { Deadline } from "./deadline.ts";
+import type { AgentDeps } from "./deps.ts";
+import { Lanes, Slots } from "./lanes.ts";
+import { Rings } from "./ring.ts";
+import { inputParts, type Taken, takeTurn } from "./take_turn.ts";
+import type {
+  RunOutcome,
+  RunView,
+  StartedRun,
+  TurnRequest,
+  Turns,
+} from "./turns.ts";
+
+/** Outcomes kept in memory for `wait`; older ones are read from the store. */
+const OUTCOMES_MAX = 1_000;
+/** Each resume of a run numbers its events from a fresh range. */
+const SEQ_PER_RESUME = 1_000_000;
+
+/** A run in this process, with all its events. */
+class ActiveRun {
+  readonly view: RunView;
+  readonly deadline: Deadline;
+  readonly sessionId: string;
+  readonly startedAt: number;
+  readonly isTransient: boolean;
+  readonly log: TurnEvent[] = [];
+  readonly done = Promise.withResolvers<RunOutcome>();
+  seq: number;
+  reply = "";
+  isOver = false;
+  #changed: PromiseWithResolvers<void> | undefined;
+
+  constructor(run: Run, deadline: Deadline) {
+    const { id: runId, sessionKey, agentId, authority } = run;
+    const { principal, credential } = authority;
+    this.view = { runId, sessionKey, agentId, principal, credential };
+    this.deadline = deadline;
+    this.sessionId = run.sessionId;
+    this.startedAt = run.createdAt;
+    this.isTransient = run.transient;
+    this.seq = run.resumes * SEQ_PER_RESUME;
+    this.done.promise.catch(() => {});
+  }
+
+  add(event: TurnEvent): void {
+    this.log.push(event);
+    if (event.kind === "reply") this.reply = event.text;
+    this.#changed?.resolve();
+    this.#changed = undefined;
+  }
+
+  over(): void {
+    this.isOver = true;
+    this.#changed?.resolve();
+  }
+
+  async *follow(): AsyncGenerator<TurnEvent, void, undefined> {
+    for (let n = 0;;) {
+      // Ends with the run.
+      const event = this.log[n];
+      if (event !== undefined) {
+        n++;
+        yield event;
+      } else if (this.isOver) return;
+      else {
+        this.#changed ??= Promise.withResolvers<void>();
+        await this.#changed.promise;
+      }
+    }
+  }
+}
+
+function kindOf(key: string, isTransient: boolean): Session["kind"] {
+  if (isTransient) return "transient";
+  const [, , second, , fourth] = key.split(":");
+  if (second === "main") return "main";
+  if (second === "openai" || second === "client") return "api";
+  if (second === "cron" || second === "hook" || second === "subagent") {
+    return second;
+  }
+  if (fourth === "group" || fourth === "channel") return "group";
+  return "direct";
+}
+
+/** The one implementation of {@linkcode Turns}. */
+export class AgentDesk implements Turns {
+  readonly #deps: AgentDeps;
+  readonly #lanes: Lanes;
+  readonly #slots: Slots;
+  readonly #rings = new Rings();
+  readonly #active = new Map<string, ActiveRun>();
+  readonly #outcomes = new Map<string, RunOutcome>();
+  readonly #accepting = new Map<string, Promise<StartedRun>>();
+  readonly #opening = new Map<string, Promise<Session>>();
+  readonly #listeners = new Set<(event: TurnEvent, run: RunView) => void>();
+  readonly #refusals = new Map<string, string>();
+  #isStopping = false;
+
+  constructor(deps: AgentDeps) {
+    const { limits } = deps.settings();
+    this.#deps = deps;
+    this.#lanes = new Lanes(limits.queuedMax);
+    this.#slots = new Slots(limits.runningMax);
+  }
+
+  // --- starting -----------------------------------------------------------
+
+  async start(request: TurnRequest): Promise<StartedRun> {
+    if (this.#isStopping) {
+      throw new AppError("unavailable", "The gateway is stopping", {
+        retryAfterMs: 5_000,
+        hint: "Send it again in a few seconds",
+      });
+    }
+    const agentId = request.agentId ??
+      (request.sessionKey === undefined ? "main" : agentOf(request.sessionKey));
+    if (this.#deps.settings().agents[agentId] === undefined) {
+      const known = Object.keys(this.#deps.settings().agents).join(", ");
+      throw new AppError("not_found", `There is no agent "${agentId}"`, {
+        hint: `Configured agents: ${known}`,
+      });
+    }
+    const { authority, model, inbound } = request;
+    admit({ authority, agentId, model });
+    if (model !== undefined) this.#deps.models.resolve(model);
+    const dedupe = JSON.stringify([
+      inbound.channel,
+      inbound.account,
+      inbound.id,
+    ]);
+    const before = this.#accepting.get(dedupe);
+    if (before !== undefined) return asDuplicate(await before);
+    const started = this.#startOnce(request, agentId);
+    this.#accepting.set(dedupe, started);
+    try {
+      return await started;
+    } finally {
+      this.#accepting.delete(dedupe);
+    }
+  }
+
+  async #startOnce(
+    request: TurnRequest,
+    agentId: string,
+  ): Promise<StartedRun> {
+    const { inbound } = request;
+    const { store, clock } = this.#deps;
+    const seen = await store.inbound.find(
+      inbound.channel,
+      inbound.account,
+      inbound.id,
+    );
+    if (seen !== undefined) return await this.#duplicateOf(seen.runId);
+    const now = clock.now();
+    const runId = makeId("run", now);
+    const isTransient = request.sessionKey === undefined;
+    const key = request.sessionKey ?? `agent:${agentId}:transient:${runId}`;
+    const command = findCommand(inbound.text);
+    const { session, isNew } = isTransient
+      ? { session: this.#draft(request, { key, agentId }), isNew: true }
+      : {
+        session: await this.#openSession(request, key, agentId),
+        isNew: false,
+      };
+    const run = toRun(request, { runId, now, agentId, session });
+    const acceptRows = [
+      store.inbound.row(inbound.channel, inbound.account, inbound.id, {
+        runId,
+        at: now,
+      }),
+    ];
+    const deadline = new Deadline(
+      request.limitMs ?? this.#deps.settings().limits.turnMs,
+    );
+    const active = new ActiveRun(run, deadline);
+    const events = command === undefined
+      ? takeTurn({
+        run,
+        session,
+        isNewSession: isNew,
+        authority: request.authority,
+        settings: this.#deps.settings(),
+        deadline,
+        acceptRows,
+        request,
+      }, { deps: this.#deps, lanes: this.#lanes, slots: this.#slots })
+      : this.#takeCommand(command, { run, session, request, acceptRows });
+    return await this.#launch(active, events, request.signal);
+  }
+
+  /** Runs a generator to its first event, then drives it on its own. */
+  async #launch(
+    active: ActiveRun,
+    events: AsyncGenerator<TurnEventBody, void, undefined>,
+    signal?: AbortSignal,
+  ): Promise<StartedRun> {
+    const { view } = active;
+    const onAbort = () => active.deadline.cancel("The caller left");
+    signal?.addEventListener("abort", onAbort, { once: true });
+    if (signal?.aborted) onAbort();
+    this.#active.set(view.runId, active);
+    let status: StartedRun["status"] = "started";
+    try {
+      const first = await events.next();
+      if (!first.done) this.#publish(active, first.value);
+      const slotsFull = this.#lanes.waiting > 0 && active.log.length === 1;
+      if (slotsFull) status = "queued";
+    } catch (error) {
+      this.#active.delete(view.runId);
+      signal?.removeEventListener("abort", onAbort);
+      throw error;
+    }
+    void this.#drive(active, events).finally(() =>
+      signal?.removeEventListener("abort", onAbort)
+    );
+    const { runId, sessionKey, agentId } = view;
+    const { sessionId } = active;
+    const follow = { [Symbol.asyncIterator]: () => active.follow() };
+    return { runId, sessionKey, sessionId, agentId, status, events: follow };
+  }
+
+  async #drive(
+    active: ActiveRun,
+    events: AsyncGenerator<TurnEventBody, void, undefined>,
+  ): Promise<void> {
+    let last: TurnEvent | undefined = active.log.at(-1);
+    try {
+      for await (const body of events) last = this.#publish(active, body);
+    } catch (error) {
+      this.#deps.log("error", "turn.crashed", {
+        runId: active.view.runId,
+        error: errorText(error),
+      });
+    }
+    if (last?.kind !== "end") {
+      last = this.#publish(active, {
+        kind: "end",
+        reason: "error",
+        message: "Something went wrong in the gateway",
+        hint: "The log says what: carapace logs",
+        usage: NO_USAGE,
+      });
+    }
+    this.#close(active, last as TurnEvent & { kind: "end" });
+  }
+
+  #close(active: ActiveRun, end: TurnEvent & { kind: "end" }): void {
+    const { runId, sessionKey } = active.view;
+    const outcome: RunOutcome = {
+      runId,
+      sessionKey,
+      reason: end.reason,
+      startedAt: active.startedAt,
+      endedAt: end.at,
+      reply: active.reply,
+      usage: end.usage,
+      ...(end.message === undefined ? {} : { message: end.message }),
+    };
+    this.#active.delete(runId);
+    if (!active.isTransient) {
+      this.#outcomes.set(runId, outcome);
+      if (this.#outcomes.size > OUTCOMES_MAX) {
+        const oldest = this.#outcomes.keys().next().value;
+        if (oldest !== undefined) this.#outcomes.delete(oldest);
+      }
+    }
+    active.over();
+    active.done.resolve(outcome);
+  }
+
+  #publish(active: ActiveRun, body: TurnEventBody): TurnEvent {
+    const event = {
+      runId: active.view.runId,
+      seq: ++active.seq,
+      at: this.#deps.clock.now(),
+      ...body,
+    } as TurnEvent;
+    active.add(event);
+    if (!active.isTransient) this.#rings.add(active.view.sessionKey, event);
+    if (event.kind === "decision" && event.verdict === "deny") {
+      this.#refuse(active.view.sessionKey, `${event.name}: ${event.reason}`);
+    }
+    for (const listener of this.#listeners) listener(event, active.view);
+    return event;
+  }
+
+  #refuse(sessionKey: string, why: string): void {
+    this.#refusals.delete(sessionKey);
+    this.#refusals.set(sessionKey, why);
+    if (this.#refusals.size > OUTCOMES_MAX) {
+      const oldest = this.#refusals.keys().next().value;
+      if (oldest !== undefined) this.#refusals.delete(oldest);
+    }
+  }
+
+  // --- sessions -----------------------------------------------------------
+
+  #draft(
+    request: TurnRequest,
+    { key, agentId }: { key: string; agentId: string },
+  ): Session {
+    const now = this.#deps.clock.now();
+    return {
+      key,
+      id: makeId("ses", now),
+      agentId,
+      kind: kindOf(key, request.sessionKey === undefined),
+      channel: request.inbound.channel,
+      createdAt: now,
+      updatedAt: now,
+      seq: 0,
+      queueMode: "queue",
+      usage: NO_USAGE,
+      joined: PUBLIC_OWNER,
+      owner: request.authority.principal,
+    };
+  }
+
+  /** Finds or makes a named session; two first messages make one. */
+  async #openSession(
+    request: TurnRequest,
+    key: string,
+    agentId: string,
+  ): Promise<Session> {
+    const found = await this.#deps.store.sessions.find(key);
+    if (found !== undefined) return found;
+    const before = this.#opening.get(key);
+    if (before !== undefined) return await before;
+    const opening = (async () => {
+      const { store } = this.#deps;
+      const again = await store.sessions.find(key);
+      if (again !== undefined) return again;
+      const session = this.#draft(request, { key, agentId });
+      await store.journal.commit(store.sessions.rows(session));
+      return session;
+    })();
+    this.#opening.set(key, opening);
+    try {
+      return await opening;
+    } finally {
+      this.#opening.delete(key);
+    }
+  }
+
+  // --- commands -----------------------------------------------------------
+
+  async *#takeCommand(
+    command: { name: string; rest: string },
+    taken: {
+      run: Run;
+      session: Session;
+      request: TurnRequest;
+      acceptRows: readonly Row[];
+    },
+  ): AsyncGenerator<TurnEventBody, void, undefined> {
+    const { session, request, acceptRows } = taken;
+    await this.#deps.store.journal.commit(acceptRows);
+    const { key: sessionKey, id: sessionId, agentId } = session;
+    yield { kind: "accepted", sessionKey, sessionId, agentId };
+    try {
+      const text = await runCommand(command, {
+        sessionKey,
+        authority: request.authority,
+        approvals: this.#deps.approvals,
+        abort: () => this.#abortOthers(sessionKey, taken.run.id),
+        status: () => this.#describe(session),
+        why: () => this.#refusals.get(sessionKey),
+      });
+      yield { kind: "text", text };
+      yield { kind: "reply", text, model: "carapace" };
+      yield { kind: "end", reason: "done", usage: NO_USAGE };
+    } catch (error) {
+      const isOurs = error instanceof AppError;
+      if (!isOurs) {
+        this.#deps.log("error", "command.failed", { error: errorText(error) });
+      }
+      yield {
+        kind: "end",
+        reason: "error",
+        message: isOurs ? errorText(error) : "The command failed",
+        ...(isOurs && error.hint !== undefined ? { hint: error.hint } : {}),
+        usage: NO_USAGE,
+      };
+    }
+  }
+
+  async #describe(session: Session): Promise<string> {
+    const { running, queued } = this.counts();
+    const { usage } = session;
+    const model = session.model ??
+      this.#deps.settings().agents[session.agentId]?.model ??
+      (await this.#deps.models.chosen()).model;
+    return [
+      `Session ${session.key}, ${session.seq} messages, model ${model}.`,
+      `Tokens here: ${usage.inputTokens} in, ${usage.outputTokens} out.`,
+      `Turns in the house: ${running} running, ${queued} waiting.`,
+    ].join("\n");
+  }
+
+  // --- duplicates, watching, stopping -------------------------------------
+
+  async #duplicateOf(runId: string): Promise<StartedRun> {
+    const active = this.#active.get(runId);
+    if (active !== undefined) {
+      const { sessionKey, agentId } = active.view;
+      return {
+        runId,
+        sessionKey,
+        agentId,
+        sessionId: active.sessionId,
+        status: "duplicate",
+        events: { [Symbol.asyncIterator]: () => active.follow() },
+      };
+    }
+    const run = await this.#deps.store.runs.find(runId);
+    const sessionKey = run?.sessionKey ?? "agent:main:main";
+    const events = replayed(
+      run,
+      this.#rings.replay(sessionKey, runId, 0),
+    );
+    return {
+      runId,
+      sessionKey,
+      sessionId: run?.sessionId ?? "",
+      agentId: run?.agentId ?? "main",
+      status: "duplicate",
+      events,
+    };
+  }
+
+  #abortOthers(sessionKey: string, except?: string): string[] {
+    const stopped: string[] = [];
+    for (const [runId, active] of this.#active) {
+      if (runId === except || active.view.sessionKey !== sessionKey) continue;
+      active.deadline.cancel("Stopped on request");
+      stopped.push(runId);
+    }
+    return stopped;
+  }
+
+  abort(sessionKey: string, runId?: string): string[] {
+    if (runId === undefined) return this.#abortOthers(sessionKey);
+    const active = this.#active.get(runId);
+    if (active?.view.sessionKey !== sessionKey) return [];
+    active.deadline.cancel("Stopped on request");
+    return [runId];
+  }
+
+  abortCredential(credential: string): string[] {
+    const stopped: string[] = [];
+    for (const [runId, active] of this.#active) {
+      if (active.view.credential !== credential) continue;
+      active.deadline.cancel("The credential was revoked");
+      stopped.push(runId);
+    }
+    return stopped;
+  }
+
+  async wait(
+    runId: string,
+    options: { timeoutMs: number; signal?: AbortSignal },
+  ): Promise<RunOutcome | undefined> {
+    const known = this.#outcomes.get(runId);
+    if (known !== undefined) return known;
+    const active = this.#active.get(runId);
+    if (active === undefined) {
+      const run = await this.#deps.store.runs.find(runId);
+      return run === undefined ? undefined : toOutcome(run);
+    }
+    const done = new AbortController();
+    const signal = options.signal === undefined
+      ? done.signal
+      : AbortSignal.any([done.signal, options.signal]);
+    const timeout = this.#deps.clock.sleep(options.timeoutMs, signal)
+      .catch(() => {});
+    try {
+      return await Promise.race([
+        active.done.promise,
+        timeout.then(() => undefined),
+      ]);
+    } finally {
+      done.abort();
+    }
+  }
+
+  watch(listener: (event: TurnEvent, run: RunView) => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+  }
+
+  replay(sessionKey: string, runId: string, seq: number): TurnEvent[] {
+    return this.#rings.replay(sessionKey, runId, seq);
+  }
+
+  async find(runId: string): Promise<RunView | undefined> {
+    const active = this.#active.get(runId);
+    if (active !== undefined) return active.view;
+    const run = await this.#deps.store.runs.find(runId);
+    if (run === undefined) return undefined;
+    const { sessionKey, agentId, authority } = run;
+    const { principal, credential } = authority;
+    return { runId, sessionKey, agentId, principal, credential };
+  }
+
+  counts(): { running: number; queued: number } {
+    const running = this.#slots.taken;
+    return { running, queued: this.#lanes.waiting + this.#slots.waiting };
+  }
+
+  // --- boot and end -------------------------------------------------------
+
+  /** Goes on with every stored run that is open. How many there were. */
+  async resume(): Promise<number> {
+    const { store } = this.#deps;
+    const open = await store.runs.open();
+    for (const stored of open) {
+      const session = await store.sessions.find(stored.sessionKey);
+      const run: Run = { ...stored, resumes: stored.resumes + 1 };
+      const { turnMs } = this.#deps.settings().limits;
+      const deadline = new Deadline(run.options?.limitMs ?? turnMs);
+      const active = new ActiveRun(run, deadline);
+      const isNewSession = session === undefined;
+      const taken: Taken = {
+        run,
+        session: session ??
+          { ...lostSession(run), owner: active.view.principal },
+        isNewSession,
+        authority: this.#deps.authorityOf(run.authority),
+        settings: this.#deps.settings(),
+        deadline,
+        acceptRows: [],
+      };
+      await this.#launch(
+        active,
+        takeTurn(taken, {
+          deps: this.#deps,
+          lanes: this.#lanes,
+          slots: this.#slots,
+        }),
+      );
+    }
+    return open.length;
+  }
+
+  /** No new turns from here on. */
+  stopAdmitting(): void {
+    this.#isStopping = true;
+  }
+
+  /** Waits for running turns; what is left then is suspended, not lost. */
+  async drain(limitMs: number): Promise<void> {
+    this.stopAdmitting();
+    const all = () =>
+      Promise.all([...this.#active.values()].map((run) => run.done.promise));
+    const done = new AbortController();
+    await Promise.race([
+      all(),
+      this.#deps.clock.sleep(limitMs, done.signal).catch(() => {}),
+    ]);
+    done.abort();
+    for (const active of this.#active.values()) active.deadline.suspend();
+    await all();
+  }
+}
+
+function asDuplicate(started: StartedRun): StartedRun {
+  return { ...started, status: "duplicate" };
+}
+
+function toRun(
+  request: TurnRequest,
+  made: { runId: string; now: number; agentId: string; session: Session },
+): Run {
+  const { inbound, outputTokensMax, temperature, limitMs } = request;
+  const { runId, now, agentId, session } = made;
+  const options = {
+    ...(outputTokensMax === undefined ? {} : { outputTokensMax }),
+    ...(temperature === undefined ? {} : { temperature }),
+    ...(limitMs === undefined ? {} : { limitMs }),
+    ...((request.clientTools?.length ?? 0) > 0 ? { clientTools: true } : {}),
+  };
+  return {
+    id: runId,
+    sessionKey: session.key,
+    sessionId: session.id,
+    agentId,
+    state: "accepted",
+    authority: request.authority.toRecord(),
+    inbound: {
+      channel: inbound.channel,
+      account: inbound.account,
+      id: inbound.id,
+    },
+    channel: inbound.channel,
+    ...(inbound.replyTo === undefined ? {} : { replyTo: inbound.replyTo }),
+    input: { parts: inputParts(request), sender: inbound.sender.id },
+    options,
+    step: 0,
+    resumes: 0,
+    ...(request.model === undefined ? {} : { model: request.model }),
+    ...(request.thinkingTokens === undefined
+      ? {}
+      : { thinkingTokens: request.thinkingTokens }),
+    attended: request.attended,
+    transient: request.sessionKey === undefined,
+    createdAt: now,
+    updatedAt: now,
+    inFlight: [],
+    usage: NO_USAGE,
+  };
+}
+
+/** A stand-in for a session whose row is gone: its run ends, saying so. */
+function lostSession(run: Run): Omit<Session, "owner"> {
+  return {
+    key: run.sessionKey,
+    id: run.sessionId,
+    agentId: run.agentId,
+    kind: kindOf(run.sessionKey, run.transient),
+    createdAt: run.createdAt,
+    updatedAt: run.createdAt,
+    seq: 0,
+    queueMode: "queue",
+    usage: NO_USAGE,
+    joined: PUBLIC_OWNER,
+  };
+}
+
+function toOutcome(run: Run): RunOutcome | undefined {
+  if (run.end === undefined) return undefined;
+  return {
+    runId: run.id,
+    sessionKey: run.sessionKey,
+    reason: run.end.reason,
+    startedAt: run.startedAt ?? run.createdAt,
+    endedAt: run.endedAt ?? run.updatedAt,
+    reply: run.reply ?? "",
+    usage: run.usage,
+    ...(run.end.message === undefined ? {} : { message: run.end.message }),
+  };
+}
+
+/** A finished run's events: those still kept, else its stored end. */
+async function* replayed(
+  run: Run | undefined,
+  kept: readonly TurnEvent[],
+): AsyncGenerator<TurnEvent, void, undefined> {
+  yield* kept;
+  if (kept.at(-1)?.kind === "end" || run?.end === undefined) return;
+  const at = run.endedAt ?? run.updatedAt;
+  const base = { runId: run.id, at };
+  const model = run.model ?? "carapace";
+  yield { ...base, seq: 1, kind: "reply", text: run.reply ?? "", model };
+  yield { ...base, seq: 2, kind: "end", ...run.end, usage: run.usage };
+}

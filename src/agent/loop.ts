@@ -1,0 +1,256 @@
+/**
+ * The steps of a turn: ask the model, run what it calls, until it answers.
+ *
+ * Never: a step that is not bounded, a model's text that is not labelled.
+ *
+ * @module
+ */
+import type { Label } from "../core/label.ts";
+import {
+  NO_USAGE,
+  type Part,
+  type ToolCallPart,
+  type Usage,
+} from "../core/message.ts";
+import type { ModelEvent, ModelRequest, StopReason } from "../core/model.ts";
+import type { EndReason, TurnEventBody } from "../core/turn.ts";
+import { decideReply, type Decision } from "../guard/decide.ts";
+import { runCalls, shownTools } from "./calls.ts";
+import { historyWindow, pendingCalls, systemPrompt } from "./context.ts";
+import type { Running, Turn } from "./turn.ts";
+
+/** How the loop came out, when it did not throw. */
+export interface LoopEnd {
+  reason: EndReason;
+  reply: string;
+  message?: string;
+  hint?: string;
+}
+
+/** The same call with the same result this often is a loop. */
+const REPEATS_MAX = 3;
+
+/** An answer while it streams in. */
+class Answer {
+  readonly parts: Part[] = [];
+  usage: Usage = NO_USAGE;
+  stop: StopReason | undefined;
+  readonly #label: Label;
+
+  constructor(label: Label) {
+    this.#label = label;
+  }
+
+  get text(): string {
+    let text = "";
+    for (const part of this.parts) {
+      if (part.kind === "text") text += part.text;
+    }
+    return text;
+  }
+
+  get calls(): ToolCallPart[] {
+    return this.parts.filter((part) => part.kind === "tool_call");
+  }
+
+  take(event: ModelEvent): void {
+    const last = this.parts.at(-1);
+    switch (event.kind) {
+      case "text":
+        if (last?.kind === "text") last.text += event.text;
+        else this.parts.push({ ...event, label: this.#label });
+        break;
+      case "thinking":
+        if (last?.kind === "thinking" && last.vendor === undefined) {
+          last.text += event.text;
+          if (event.vendor !== undefined) last.vendor = event.vendor;
+        } else this.parts.push({ ...event, label: this.#label });
+        break;
+      case "tool_call":
+        this.parts.push(
+          {
+            ...event,
+            args: event.args ?? {},
+            label: this.#label,
+          } as ToolCallPart,
+        );
+        break;
+      case "usage":
+        this.usage = event.usage;
+        break;
+      case "end":
+        this.stop = event.reason;
+    }
+  }
+
+  /** What the user saw of an answer that was cut off; calls did not happen. */
+  partial(): Part[] {
+    return this.parts.filter((part) => part.kind === "text");
+  }
+}
+
+function toRequest(turn: Turn): Omit<ModelRequest, "model"> {
+  const { settings, agent, run } = turn;
+  const tools = [
+    ...shownTools(turn).map((tool) => turn.deps.tools.spec(tool)),
+    ...turn.clientTools,
+  ];
+  const thinkingTokens = run.thinkingTokens ?? turn.session.thinkingTokens ??
+    agent.thinkingTokens;
+  return {
+    system: systemPrompt(run.agentId, agent),
+    messages: historyWindow(turn.history, settings.limits.historyTokensMax),
+    ...(tools.length === 0 ? {} : { tools }),
+    outputTokensMax: run.options?.outputTokensMax ??
+      settings.limits.outputTokensMax,
+    ...(run.options?.temperature === undefined
+      ? {}
+      : { temperature: run.options.temperature }),
+    ...(thinkingTokens > 0 ? { thinkingTokens } : {}),
+  };
+}
+
+/**
+ * One model call. What streamed before a failure is kept as a message, so that
+ * the transcript holds what was seen.
+ */
+async function* callModel(
+  running: Running,
+  model: string,
+): AsyncGenerator<TurnEventBody, Answer> {
+  const { turn, deadline } = running;
+  const answer = new Answer(turn.joined);
+  const reply = replyDecision(turn);
+  try {
+    const events = turn.deps.models.stream(
+      model,
+      toRequest(turn),
+      deadline.signal,
+    );
+    for await (const event of events) {
+      answer.take(event);
+      if (event.kind === "text" && reply.verdict === "allow") {
+        yield { kind: "text", text: event.text };
+      } else if (event.kind === "thinking" && event.text !== "") {
+        yield { kind: "thinking", text: event.text };
+      } else if (event.kind === "tool_call") {
+        const { id: callId, name } = event;
+        const args = (event.args ?? {}) as ToolCallPart["args"];
+        yield { kind: "tool_call", callId, name, args };
+      }
+    }
+  } catch (error) {
+    turn.spend(answer.usage);
+    const parts = answer.partial();
+    if (parts.length > 0) {
+      turn.append("assistant", parts, { model, usage: answer.usage });
+    }
+    throw error;
+  }
+  turn.spend(answer.usage);
+  yield { kind: "usage", usage: turn.run.usage };
+  return answer;
+}
+
+/** Whether this session's readers may see what the model says now. */
+function replyDecision(turn: Turn): Decision {
+  return decideReply({
+    joined: turn.joined,
+    audience: turn.session.kind === "group"
+      ? "world"
+      : [turn.session.owner, "owner"],
+    attended: false,
+  });
+}
+
+function atStop(answer: Answer): LoopEnd {
+  const reply = answer.text;
+  switch (answer.stop) {
+    case "length":
+      return {
+        reason: "tokens",
+        reply,
+        message: "The answer reached its length limit and was cut",
+        hint: "Ask to go on, or raise limits.outputTokensMax",
+      };
+    case "refused":
+      return {
+        reason: "denied",
+        reply,
+        message: "The model refused to answer",
+        hint: "Ask differently, or use another model with /model",
+      };
+    default:
+      return { reason: "done", reply };
+  }
+}
+
+/** Runs steps until there is an answer or a bound is reached. */
+export async function* runLoop(
+  running: Running,
+  model: string,
+): AsyncGenerator<TurnEventBody, LoopEnd> {
+  const { turn } = running;
+  const { stepsMax } = turn.settings.limits;
+  const seen = new Map<string, number>();
+  let calls: ToolCallPart[] = pendingCalls(turn.history);
+  while (true) {
+    // Ends by an answer, by stepsMax, by repetition, or by the deadline.
+    if (calls.length === 0) {
+      if (turn.run.step >= stepsMax) {
+        return {
+          reason: "steps",
+          reply: "",
+          message: `Stopped after ${stepsMax} steps without an answer`,
+          hint: "Ask for less at once, or raise limits.stepsMax",
+        };
+      }
+      turn.run = { ...turn.run, step: turn.run.step + 1 };
+      yield { kind: "step", step: turn.run.step, model };
+      const answer = yield* callModel(running, model);
+      if (answer.parts.length > 0) {
+        turn.append("assistant", answer.parts, { model, usage: answer.usage });
+      }
+      calls = answer.calls;
+      const own = calls.filter((call) => !isClients(turn, call));
+      if (own.length === 0) {
+        const decision = replyDecision(turn);
+        return decision.verdict === "allow" ? atStop(answer) : {
+          reason: "denied",
+          reply: "",
+          message: `The reply was held back: ${decision.reason}`,
+        };
+      }
+      calls = own;
+    }
+    const results = yield* runCalls(running, calls);
+    turn.append("tool", results);
+    for (const [n, result] of results.entries()) {
+      const id = JSON.stringify([calls[n]?.name, calls[n]?.args, result.text]);
+      const count = (seen.get(id) ?? 0) + 1;
+      seen.set(id, count);
+      if (count >= REPEATS_MAX) {
+        return {
+          reason: "loop_detected",
+          reply: "",
+          message:
+            `Stopped: "${result.name}" was called ${count} times with the same arguments and result`,
+          hint: "Say what you expect, or try another model",
+        };
+      }
+    }
+    await turn.save({ state: "running", inFlight: [] });
+    if (pendingCalls(turn.history).length > 0) {
+      const last = turn.history.findLast((m) => m.role === "assistant");
+      const reply = last?.parts.map((p) => p.kind === "text" ? p.text : "")
+        .join("") ?? "";
+      return { reason: "done", reply };
+    }
+    calls = [];
+  }
+}
+
+function isClients(turn: Turn, call: ToolCallPart): boolean {
+  return turn.deps.tools.find(call.name) === undefined &&
+    turn.clientTools.some((tool) => tool.name === call.name);
+}

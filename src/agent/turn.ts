@@ -1,0 +1,160 @@
+/**
+ * One turn's state between two commits: the run, its session, the history, what
+ * is not saved yet. Everything a step changes is saved as one atomic.
+ *
+ * Never: an event that says something is done before it is stored.
+ *
+ * @module
+ */
+import type { Authority } from "../core/authority.ts";
+import { join, joinAll, type Label } from "../core/label.ts";
+import {
+  addUsage,
+  type Message,
+  type Part,
+  type StoredMessage,
+  type Usage,
+} from "../core/message.ts";
+import type { ToolSpec } from "../core/model.ts";
+import type { Row } from "../store/journal.ts";
+import type { Run } from "../store/runs.ts";
+import type { Session } from "../store/sessions.ts";
+import type { AgentConfig } from "./config.ts";
+import type { AgentDeps, AgentSettings } from "./deps.ts";
+import type { Deadline } from "./deadline.ts";
+
+/** What a turn holds while it runs; given back while it waits for an approval. */
+export interface Seat {
+  /** Gives the running slot back, waits, and takes one again at the front. */
+  away<T>(wait: () => Promise<T>): Promise<T>;
+}
+
+/** What a turn is made of. */
+export interface TurnParts {
+  deps: AgentDeps;
+  settings: AgentSettings;
+  agent: AgentConfig;
+  authority: Authority;
+  run: Run;
+  session: Session;
+  history: StoredMessage[];
+  /** Whether the session's row was ever stored. */
+  isNew: boolean;
+  clientTools: readonly ToolSpec[];
+  channel: string;
+  replyTo: string | undefined;
+}
+
+/** A running turn. */
+export class Turn {
+  readonly deps: AgentDeps;
+  readonly settings: AgentSettings;
+  readonly agent: AgentConfig;
+  readonly authority: Authority;
+  readonly clientTools: readonly ToolSpec[];
+  readonly channel: string;
+  readonly replyTo: string | undefined;
+  readonly history: StoredMessage[];
+  run: Run;
+  session: Session;
+  /** Unasked fetches so far. */
+  fetches = 0;
+  #savedRun: Run | undefined;
+  #savedSession: Session | undefined;
+  #unsaved: StoredMessage[] = [];
+
+  constructor(parts: TurnParts, savedRun?: Run) {
+    this.deps = parts.deps;
+    this.settings = parts.settings;
+    this.agent = parts.agent;
+    this.authority = parts.authority;
+    this.clientTools = parts.clientTools;
+    this.channel = parts.channel;
+    this.replyTo = parts.replyTo;
+    this.history = parts.history;
+    this.run = parts.run;
+    this.session = parts.session;
+    this.#savedRun = savedRun;
+    this.#savedSession = parts.isNew ? undefined : parts.session;
+  }
+
+  /** The label of all the model has read. */
+  get joined(): Label {
+    return this.session.joined;
+  }
+
+  /** Adds a message; it is stored by the next {@linkcode save}. */
+  append(
+    role: Message["role"],
+    parts: readonly Part[],
+    extra: Pick<Partial<StoredMessage>, "sender" | "model" | "usage"> = {},
+  ): StoredMessage {
+    const at = this.deps.clock.now();
+    const message: StoredMessage = {
+      role,
+      parts,
+      seq: this.session.seq + 1,
+      at,
+      runId: this.run.id,
+      ...extra,
+    };
+    this.session = {
+      ...this.session,
+      seq: message.seq,
+      updatedAt: at,
+      joined: join(
+        this.session.joined,
+        joinAll(parts.map((part) => part.label)),
+      ),
+    };
+    this.history.push(message);
+    this.#unsaved.push(message);
+    return message;
+  }
+
+  /** Counts a model call's tokens to the run and the session. */
+  spend(usage: Usage): void {
+    this.run = { ...this.run, usage: addUsage(this.run.usage, usage) };
+    this.session = {
+      ...this.session,
+      usage: addUsage(this.session.usage, usage),
+    };
+  }
+
+  /** The ask was answered; the next save says so. */
+  forgetApproval(): void {
+    const { approvalId: _, ...run } = this.run;
+    this.run = run;
+  }
+
+  /** Commits everything that changed, with the run's new state, as one atomic. */
+  async save(
+    change: Partial<Run>,
+    more: readonly Row[] = [],
+  ): Promise<void> {
+    const { store, clock } = this.deps;
+    this.run = { ...this.run, ...change, updatedAt: clock.now() };
+    const messages = this.#unsaved;
+    this.#unsaved = [];
+    const rows = [
+      ...more,
+      ...store.runs.rows(this.run, this.#savedRun),
+      ...this.session === this.#savedSession
+        ? []
+        : store.sessions.rows(this.session, this.#savedSession),
+      ...messages.flatMap((message) =>
+        store.messages.rows(this.session.id, message)
+      ),
+    ];
+    this.#savedRun = this.run;
+    this.#savedSession = this.session;
+    await store.journal.commit(rows);
+  }
+}
+
+/** What the loop is given beside the turn. */
+export interface Running {
+  turn: Turn;
+  deadline: Deadline;
+  seat: Seat;
+}

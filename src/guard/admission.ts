@@ -1,0 +1,40 @@
+/**
+ * The one admission: whether this principal may talk to this agent at all.
+ * Every kind of inbound event passes here before anything else is done for it.
+ *
+ * @module
+ */
+import type { Authority } from "../core/authority.ts";
+import { AppError } from "../core/errors.ts";
+
+/** What is asked for at the door. */
+export interface AdmissionRequest {
+  authority: Authority;
+  agentId: string;
+  /** `provider:model`, when the caller names one. */
+  model: string | undefined;
+}
+
+/** @throws {AppError} `forbidden`, naming the scope or the list that says no */
+export function admit(request: AdmissionRequest): void {
+  const { authority, agentId, model } = request;
+  if (!authority.scopes.has("chat")) {
+    throw new AppError("forbidden", 'This needs the scope "chat"', {
+      details: { code: "MISSING_SCOPE", scope: "chat" },
+      hint:
+        'Use a token with that scope: carapace token create NAME --scopes "chat"',
+    });
+  }
+  if (!authority.allowsAgent(agentId)) {
+    throw new AppError(
+      "forbidden",
+      `This credential may not talk to agent "${agentId}"`,
+    );
+  }
+  if (model !== undefined && !authority.allowsModel(model)) {
+    throw new AppError(
+      "forbidden",
+      `This credential may not use model "${model}"`,
+    );
+  }
+}
