@@ -1,0 +1,277 @@
+/**
+ * Conversations: one row each, and an index by the time they were last used
+ * that holds a copy, so that a list is one read.
+ *
+ * Transient sessions have an index of their own and are not listed unless asked.
+ *
+ * @module
+ */
+import { z } from "zod";
+import { AgentId, idSchema, SessionKey } from "../core/ids.ts";
+import { Label } from "../core/label.ts";
+import { StoredMessage, Usage } from "../core/message.ts";
+import type { Committed, KvJournal, Row } from "./journal.ts";
+import { makeKey } from "./keys.ts";
+import type { Values } from "./values.ts";
+
+export const SessionKind = z.enum([
+  "main",
+  "direct",
+  "group",
+  "api",
+  "cron",
+  "hook",
+  "subagent",
+  "transient",
+]);
+export type SessionKind = z.infer<typeof SessionKind>;
+
+/** One conversation. */
+export const Session = z.strictObject({
+  key: SessionKey,
+  id: idSchema("ses"),
+  agentId: AgentId,
+  kind: SessionKind,
+  label: z.string().max(256).optional(),
+  channel: z.string().max(64).optional(),
+  createdAt: z.int(),
+  updatedAt: z.int(),
+  /** The last message's `seq`; 0 when there is none. */
+  seq: z.int().nonnegative(),
+  model: z.string().max(256).optional(),
+  thinkingTokens: z.int().nonnegative().optional(),
+  queueMode: z.enum(["queue", "steer", "replace", "collect"]).default("queue"),
+  usage: Usage,
+  /** The join of every label stored in it. */
+  joined: Label,
+  /** The principal who opened it. */
+  owner: z.string().min(1).max(256),
+  title: z.string().max(512).optional(),
+});
+export type Session = z.infer<typeof Session>;
+
+/** What a list is made of. */
+export interface SessionQuery {
+  limit: number;
+  offset?: number;
+  agentId?: string;
+  /** Only sessions used at or after this time. */
+  activeSince?: number;
+  /** Part of the key, label, title or channel; case does not matter. */
+  search?: string;
+  /** Without it: every kind but `transient`. */
+  kinds?: readonly SessionKind[];
+}
+
+/** A copy in the index when it is surely short; else `null`: see the row. */
+const Copy = z.union([Session, z.null()]);
+const COPY_CHARS_MAX = 16_384;
+
+const DELETES_A_UNIT = 400;
+
+function indexKey(session: Session): Deno.KvKey {
+  return makeKey(
+    session.kind === "transient" ? "session_transient" : "session_by_time",
+    session.updatedAt,
+    session.key,
+  );
+}
+
+/** The `session` collection and its indexes. */
+export class Sessions {
+  readonly #values: Values;
+  readonly #journal: KvJournal;
+  /** Listed sessions and the time their index row carries, once it was read. */
+  #listed: Promise<Map<string, number>> | undefined;
+  #known: Map<string, number> | undefined;
+
+  constructor(values: Values, journal: KvJournal) {
+    this.#values = values;
+    this.#journal = journal;
+    journal.onCommitted((rows) => this.#follow(rows));
+  }
+
+  async find(key: string): Promise<Session | undefined> {
+    return await this.#values.find(makeKey("session", key), Session);
+  }
+
+  /** How many sessions `list` could show. */
+  async count(): Promise<number> {
+    return (await this.#index()).size;
+  }
+
+  /** Last used first. */
+  async list(query: SessionQuery): Promise<Session[]> {
+    const offset = query.offset ?? 0;
+    const wanted = offset + query.limit;
+    const kinds = query.kinds;
+    const found = kinds === undefined || kinds.some((k) => k !== "transient")
+      ? await this.#collect("session_by_time", query, wanted)
+      : [];
+    if (kinds?.includes("transient")) {
+      found.push(...await this.#collect("session_transient", query, wanted));
+      found.sort((a, b) => b.updatedAt - a.updatedAt);
+    }
+    return found.slice(offset, wanted);
+  }
+
+  /** The rows that store a session; `previous` is what was stored before. */
+  rows(next: Session, previous?: Session): Row[] {
+    const session = Session.parse(next);
+    const index = indexKey(session);
+    const isShort = JSON.stringify(session).length <= COPY_CHARS_MAX;
+    const rows: Row[] = [
+      { key: makeKey("session", session.key), value: session },
+    ];
+    if (
+      previous !== undefined &&
+      (previous.updatedAt !== session.updatedAt ||
+        (previous.kind === "transient") !== (session.kind === "transient"))
+    ) rows.push({ key: indexKey(previous), value: undefined });
+    rows.push({ key: index, value: isShort ? session : null });
+    return rows;
+  }
+
+  /**
+   * Deletes a session with its messages, their runs and approvals. Messages go
+   * first: an interrupted purge leaves a session that can be purged again.
+   */
+  async purge(session: Session): Promise<void> {
+    const prefix = makeKey("message", session.id);
+    const runs = new Set<string>();
+    for await (
+      const { value } of this.#values.list({ prefix }, StoredMessage)
+    ) {
+      if (value.runId !== undefined) runs.add(value.runId);
+    }
+    await this.#delete(this.#values.keys(prefix));
+    for (const run of runs) {
+      await this.#journal.commit([
+        { key: makeKey("run", run), value: undefined },
+        { key: makeKey("runs_open", run), value: undefined },
+      ]);
+    }
+    await this.#delete(this.#approvalsOf(runs));
+    await this.#delete(this.#indexRowsOf(session));
+    await this.#journal.commit([
+      { key: makeKey("session", session.key), value: undefined },
+    ]);
+  }
+
+  /** Purges transient sessions last used before a time. @returns how many */
+  async purgeTransient(before: number): Promise<number> {
+    const prefix = makeKey("session_transient");
+    const end = makeKey("session_transient", before);
+    let count = 0;
+    for await (const { key } of this.#values.list({ prefix, end }, Copy)) {
+      const session = await this.find(String(key[3]));
+      if (session?.kind === "transient" && session.updatedAt < before) {
+        await this.purge(session);
+        count++;
+      } else await this.#journal.commit([{ key, value: undefined }]);
+    }
+    return count;
+  }
+
+  async #collect(
+    index: "session_by_time" | "session_transient",
+    query: SessionQuery,
+    wanted: number,
+  ): Promise<Session[]> {
+    const listed = index === "session_by_time"
+      ? await this.#index()
+      : undefined;
+    const since = query.activeSince;
+    const stretch = {
+      prefix: makeKey(index),
+      ...(since === undefined ? {} : { start: makeKey(index, since) }),
+      reverse: true,
+    };
+    const found: Session[] = [];
+    for await (const { key, value } of this.#values.list(stretch, Copy)) {
+      const name = String(key[3]);
+      // An index row that a lost race left behind is not the session's own.
+      if (listed !== undefined && listed.get(name) !== key[2]) continue;
+      const session = value ?? await this.find(name);
+      if (session !== undefined && matches(session, query)) found.push(session);
+      if (found.length >= wanted) break;
+    }
+    return found;
+  }
+
+  async #index(): Promise<Map<string, number>> {
+    this.#listed ??= this.#readIndex();
+    return await this.#listed;
+  }
+
+  async #readIndex(): Promise<Map<string, number>> {
+    const known = new Map<string, number>();
+    this.#known = known;
+    const prefix = makeKey("session_by_time");
+    for await (const key of this.#values.keys(prefix)) {
+      const [, , at, name] = key;
+      // Commits that came while this was reading are newer than what is read.
+      const before = known.get(String(name)) ?? -Infinity;
+      if (Number(at) > before) known.set(String(name), Number(at));
+    }
+    return known;
+  }
+
+  #follow(rows: readonly Committed[]): void {
+    if (this.#known === undefined) return;
+    for (const { key, deleted } of rows) {
+      if (key[0] !== "session_by_time") continue;
+      const name = String(key[3]);
+      if (!deleted) this.#known.set(name, Number(key[2]));
+      else if (this.#known.get(name) === key[2]) this.#known.delete(name);
+    }
+  }
+
+  async *#approvalsOf(runs: ReadonlySet<string>): AsyncGenerator<Deno.KvKey> {
+    if (runs.size === 0) return;
+    const prefix = makeKey("approval");
+    for await (const found of this.#values.scan({ prefix })) {
+      if (!found.ok) continue;
+      const { runId } = found.value as { runId?: string };
+      if (runId === undefined || !runs.has(runId)) continue;
+      const id = String(found.key[2]);
+      yield found.key;
+      yield makeKey("approval_pending", id);
+      yield makeKey("approval_mark", id, "answered");
+      yield makeKey("approval_mark", id, "used");
+    }
+  }
+
+  async *#indexRowsOf(session: Session): AsyncGenerator<Deno.KvKey> {
+    const index = String(indexKey(session)[0]) as "session_by_time";
+    for await (const key of this.#values.keys(makeKey(index))) {
+      if (key[3] === session.key) yield key;
+    }
+  }
+
+  async #delete(keys: AsyncIterable<Deno.KvKey>): Promise<void> {
+    let rows: Row[] = [];
+    for await (const key of keys) {
+      rows.push({ key, value: undefined });
+      if (rows.length < DELETES_A_UNIT) continue;
+      await this.#journal.commit(rows);
+      rows = [];
+    }
+    await this.#journal.commit(rows);
+  }
+}
+
+function matches(session: Session, query: SessionQuery): boolean {
+  if (query.agentId !== undefined && session.agentId !== query.agentId) {
+    return false;
+  }
+  if (query.kinds !== undefined && !query.kinds.includes(session.kind)) {
+    return false;
+  }
+  if (query.search === undefined) return true;
+  const { key, label, title, channel } = session;
+  const search = query.search.toLowerCase();
+  return [key, label, title, channel].some((text) =>
+    text?.toLowerCase().includes(search)
+  );
+}
