@@ -88,12 +88,14 @@ export function permissionsFor(
   facts: Facts,
 ): Permissions {
   const common = [
-    ...gatewayNeeds(settings.gateway),
+    ...gatewayNeeds(listenAddress(settings.gateway, facts.env)),
     ...stateNeeds(facts),
     ...configNeeds(facts),
     ...envNeeds(ENV_NAMES),
   ];
-  if (verb !== "start") return collect([...common, ...clientNeeds(facts)]);
+  if (verb !== "start") {
+    return collect([...common, ...clientNeeds(settings, facts)]);
+  }
   checkRoots(settings.tools.roots, facts);
   return collect([
     ...common,
@@ -117,22 +119,60 @@ export function safePermissions(facts: Facts): Permissions {
 }
 
 /** Where the gateway listens when its configuration cannot be used. */
-export function safeGateway(env: Env): GatewayConfig {
+function safeGateway(env: Env): GatewayConfig {
   const port = Number(env.get("CARAPACE_PORT"));
   const parsed = GatewayConfig.safeParse({ port });
   return parsed.success ? parsed.data : GatewayConfig.parse({});
 }
 
+/**
+ * Where the gateway listens: its configuration, with `CARAPACE_PORT` over it.
+ *
+ * @throws {AppError} `bad_input` when the variable is not a port
+ */
+export function listenAddress(config: GatewayConfig, env: Env): GatewayConfig {
+  const text = env.get("CARAPACE_PORT");
+  if (text === undefined) return config;
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
+  if (port >= 1 && port <= 65_535) return { ...config, port };
+  throw new AppError(
+    "bad_input",
+    `Cannot use CARAPACE_PORT ${JSON.stringify(text)}: it is not a port`,
+    {
+      hint: "Set it to a number from 1 to 65535, or unset it",
+      details: { because: "CARAPACE_PORT" },
+    },
+  );
+}
+
+/**
+ * The program's own paths. They are arguments of their own, so white space (as
+ * in macOS's `Application Support`) is harmless; a comma would begin a new entry.
+ */
+function ownPath(kind: "read" | "write", value: string, because: string): Need {
+  if (!value.includes(",")) return { kind, value, because };
+  throw new AppError(
+    "bad_input",
+    `Cannot grant ${
+      JSON.stringify(value)
+    }: a comma ends an entry of a permission`,
+    {
+      hint: "Set CARAPACE_STATE_DIR to a folder without a comma",
+      details: { because },
+    },
+  );
+}
+
 function stateNeeds({ stateDir }: Facts): Need[] {
   return [
-    need("read", stateDir, "state directory"),
-    need("write", stateDir, "state directory"),
+    ownPath("read", stateDir, "state directory"),
+    ownPath("write", stateDir, "state directory"),
   ];
 }
 
 function configNeeds({ configFiles, stateDir, os }: Facts): Need[] {
   return configFiles.filter((file) => !holds(stateDir, file, os))
-    .map((file) => need("read", file, "configuration"));
+    .map((file) => ownPath("read", file, "configuration"));
 }
 
 function envNeeds(names: typeof ENV_NAMES): Need[] {
@@ -159,13 +199,18 @@ function variableNeeds(names: readonly string[]): Need[] {
   });
 }
 
-function clientNeeds({ env }: Facts): Need[] {
+function clientNeeds(settings: Settings, { env }: Facts): Need[] {
   const needs = envNeeds(CLIENT_ENV_NAMES);
-  const url = env.get("CARAPACE_URL");
-  if (url !== undefined && URL.canParse(url)) {
-    const { hostname, port, protocol } = new URL(url);
-    const standard = /^(https|wss):$/.test(protocol) ? "443" : "80";
-    needs.push(need("net", `${hostname}:${port || standard}`, "CARAPACE_URL"));
+  const { host, port } = listenAddress(settings.gateway, env);
+  if (host === "0.0.0.0" || host === "::") {
+    needs.push(need("net", `127.0.0.1:${port}`, "gateway.host, gateway.port"));
+  }
+  const url = env.get("CARAPACE_URL") ?? "";
+  const parsed = URL.parse(/^[a-z]+:\/\//i.test(url) ? url : `http://${url}`);
+  if (url !== "" && parsed !== null) {
+    const standard = /^(https|wss):$/.test(parsed.protocol) ? "443" : "80";
+    const host = `${parsed.hostname}:${parsed.port || standard}`;
+    needs.push(need("net", host, "CARAPACE_URL"));
   }
   return needs;
 }
@@ -303,8 +348,7 @@ export function needsOf(permissions: Permissions): Need[] {
   return KINDS.flatMap((kind) => [...permissions[kind]]);
 }
 
-/** The permission flags alone, as `deno run` and `deno compile` take them. */
-export function permissionFlags(permissions: Permissions): string[] {
+function permissionFlags(permissions: Permissions): string[] {
   const list = (flag: string, needs: readonly Need[]) => {
     if (needs.length === 0) return [];
     if (isBare(needs)) return [flag];
@@ -316,7 +360,7 @@ export function permissionFlags(permissions: Permissions): string[] {
   ];
 }
 
-/** The whole argv of flags for `deno run`. */
+/** The whole argv of flags, for `deno run` and `deno compile`. */
 export function toFlags(permissions: Permissions): string[] {
   return [
     ...FIXED_FLAGS.map(([flag]) => flag),

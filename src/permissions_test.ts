@@ -262,6 +262,26 @@ Deno.test("permissionsFor() gives other verbs the gateway and the state director
   assert.ok(listOf(flags, "--allow-env")?.includes("CARAPACE_URL"));
 });
 
+Deno.test("permissionsFor() takes CARAPACE_PORT over the configuration, or refuses it", () => {
+  const over = (port: string) => ({ env: recordEnv({ CARAPACE_PORT: port }) });
+  assert.deepEqual(
+    listOf(flagsFor({ gateway: { port: 80 } }, over("20002")), "--allow-net"),
+    ["127.0.0.1:20002"],
+  );
+  for (const port of ["0", "65536", "80,0.0.0.0:1", "x", "-1", "1e3"]) {
+    assert.throws(() => flagsFor({}, over(port)), AppError, port);
+  }
+});
+
+Deno.test("permissionsFor() takes white space in its own paths, but no comma", () => {
+  const stateDir = "/Users/me/Library/Application Support/carapace";
+  assert.deepEqual(
+    listOf(flagsFor({}, { stateDir }), "--allow-write"),
+    [stateDir],
+  );
+  assert.throws(() => flagsFor({}, { stateDir: "/a,/b" }), AppError);
+});
+
 Deno.test("diffGrants() shows what came and what went", () => {
   const grants = (config: unknown) =>
     planFor("start", loadedFrom(config), facts).grants;
