@@ -15,6 +15,7 @@ import { type Need, need, type NeedKind } from "./core/needs.ts";
 import { denyAddressesV6, denyRanges, isIpv4 } from "./egress/cidr.ts";
 import { egressNeeds } from "./egress/config.ts";
 import { GatewayConfig, gatewayNeeds } from "./gateway/config.ts";
+import { providerNeeds } from "./providers/registry.ts";
 import type { Settings } from "./settings.ts";
 import { toolNeeds } from "./tools/config.ts";
 
@@ -100,6 +101,7 @@ export function permissionsFor(
   return collect([
     ...common,
     ...variableNeeds(facts.variables ?? []),
+    ...vendorNeeds(settings, facts),
     ...egressNeeds(settings.egress),
     ...toolNeeds(settings.tools),
   ]);
@@ -177,6 +179,24 @@ function configNeeds({ configFiles, stateDir, os }: Facts): Need[] {
 
 function envNeeds(names: typeof ENV_NAMES): Need[] {
   return names.map(([name, because]) => need("env", name, because));
+}
+
+/** The providers' needs; a vendor's variable may hold what is no address. */
+function vendorNeeds({ providers }: Settings, { env }: Facts): Need[] {
+  try {
+    return providerNeeds(providers, env);
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    throw new AppError(
+      "bad_input",
+      `Cannot read the address of a provider: ${error.message}`,
+      {
+        hint: "Look at the base URLs in the environment",
+        details: { because: "providers" },
+        cause: error,
+      },
+    );
+  }
 }
 
 /**

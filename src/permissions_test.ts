@@ -262,12 +262,24 @@ Deno.test("permissionsFor() gives other verbs the gateway and the state director
   assert.ok(listOf(flags, "--allow-env")?.includes("CARAPACE_URL"));
 });
 
+Deno.test("permissionsFor() grants the providers their hosts and names", () => {
+  const env = recordEnv({ OPENAI_BASE_URL: "http://10.9.8.7:8080/v1" });
+  const flags = flagsFor({}, { env });
+  const net = listOf(flags, "--allow-net") ?? [];
+  for (const host of ["api.openai.com:443", "10.9.8.7:8080"]) {
+    assert.ok(net.includes(host), host);
+  }
+  assert.ok(listOf(flags, "--allow-env")?.includes("OPENAI_API_KEY"));
+  assert.ok(!listOf(flags, "--deny-net")?.includes("10.0.0.0/8"));
+  const bad = recordEnv({ OPENAI_BASE_URL: "not an address" });
+  const plan = planFor("start", loadedFrom({}), { ...facts, env: bad });
+  assert.equal(plan.problems.length, 1);
+});
+
 Deno.test("permissionsFor() takes CARAPACE_PORT over the configuration, or refuses it", () => {
   const over = (port: string) => ({ env: recordEnv({ CARAPACE_PORT: port }) });
-  assert.deepEqual(
-    listOf(flagsFor({ gateway: { port: 80 } }, over("20002")), "--allow-net"),
-    ["127.0.0.1:20002"],
-  );
+  const flags = flagsFor({ gateway: { port: 80 } }, over("20002"));
+  assert.equal(listOf(flags, "--allow-net")?.[0], "127.0.0.1:20002");
   for (const port of ["0", "65536", "80,0.0.0.0:1", "x", "-1", "1e3"]) {
     assert.throws(() => flagsFor({}, over(port)), AppError, port);
   }
