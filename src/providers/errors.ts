@@ -1,0 +1,343 @@
+/**
+ * A vendor's failure in our words: one class, the place it happened, what to
+ * do. Pure: it is given what was answered and makes the error.
+ *
+ * Never: a key in a message; a vendor's page or stack trace passed on whole.
+ *
+ * @module
+ */
+import { AppError, errorText } from "../core/errors.ts";
+import { ModelError, type ModelErrorClass } from "../core/model.ts";
+import { record, text } from "./wire.ts";
+
+/** Where a call went, for the message. */
+export interface Place {
+  /** The provider's name. */
+  id: string;
+  baseUrl: URL;
+  /** Where the key came from: `env NAME`, `secret NAME`; never the key. */
+  keySource: string | undefined;
+  /** The environment name that would give it one. */
+  keyEnv: string | undefined;
+}
+
+/** What a vendor answered. `status` is absent for an error inside a stream. */
+export interface Answer {
+  status?: number;
+  body: unknown;
+  headers?: Headers;
+}
+
+/** What the known error bodies have in common. */
+interface Fault {
+  type: string;
+  code: string;
+  param: string;
+  message: string;
+}
+
+const RETRY_AFTER_MS_MAX = 24 * 60 * 60 * 1000;
+
+/** Reads the error out of a body, whichever vendor's shape it has. */
+export function toFault(body: unknown): Fault {
+  const parsed = typeof body === "string" ? parseOr(body) : body;
+  const outer = record(parsed);
+  const inner = typeof outer["error"] === "object"
+    ? record(outer["error"])
+    : outer;
+  const details = record(inner["details"]);
+  const detail = Array.isArray(outer["detail"])
+    ? JSON.stringify(outer["detail"])
+    : outer["detail"];
+  const said = [inner["message"], outer["error"], detail, outer["message"]]
+    .find((one) => typeof one === "string" && one !== "");
+  return {
+    type: text(inner["type"]),
+    code: text(details["error_code"]) || text(inner["code"]) ||
+      text(inner["status"]),
+    param: text(inner["param"]),
+    message: cleanWords(text(said)),
+  };
+}
+
+function parseOr(body: string): unknown {
+  if (!/^\s*[{[]/.test(body)) return undefined;
+  try {
+    return JSON.parse(body);
+  } catch {
+    return undefined;
+  }
+}
+
+/** One short line without anything that looks like a key. */
+function cleanWords(message: string): string {
+  return errorText(message)
+    .replaceAll(/\b(sk|pk|rk|gsk|xai|key|token|bearer)[-_ ][\w*.…-]{6,}/gi, "…")
+    .slice(0, 300).replace(/[.\s]+$/, "");
+}
+
+/** Words in a type or code, most telling first. */
+const BY_NAME: readonly (readonly [RegExp, ModelErrorClass])[] = [
+  [
+    /context_length|context_window|string_above_max|exceed_context/,
+    "context_overflow",
+  ],
+  [/insufficient_quota|spend_limit|billing|credit_balance|payment/, "quota"],
+  [/content_filter|content_policy|safety|moderation|refus/, "refused"],
+  [
+    /invalid_api_key|authentication|unauthenticated|permission|account_deactivated|unauthorized/,
+    "auth",
+  ],
+  [/overloaded|slow_down|unavailable|capacity/, "overloaded"],
+  [/rate_limit|too_many_requests|resource_exhausted/, "rate"],
+  [/model_not_found|not_found|notfound/, "not_found"],
+  [/timeout|timed_out/, "timeout"],
+  [/request_too_large/, "context_overflow"],
+  [/server_error|api_error|internal/, "server"],
+];
+
+/** Words in a message that say more than its type does. */
+const BY_WORDS: readonly (readonly [RegExp, ModelErrorClass])[] = [
+  [
+    /prompt is too long|maximum context length|context (length|window|size)|too many tokens|exceeds? the (model'?s )?(maximum|available) (input|context)|input is too long|input length and `?max_tokens/i,
+    "context_overflow",
+  ],
+  [
+    /credit balance|exceeded your current quota|usage limits?\b|out of credits|insufficient (funds|credits|balance)|billing/i,
+    "quota",
+  ],
+  [/content (filter|policy)|usage policies|safety system|flagged/i, "refused"],
+  [
+    /model .{1,120}(not found|does not exist)|no such model|try pulling it/i,
+    "not_found",
+  ],
+];
+
+function byStatus(status: number | undefined): ModelErrorClass {
+  switch (status) {
+    case undefined:
+      return "server";
+    case 401:
+    case 403:
+      return "auth";
+    case 402:
+      return "quota";
+    case 404:
+    case 410:
+      return "not_found";
+    case 408:
+    case 504:
+      return "timeout";
+    case 413:
+      return "context_overflow";
+    case 409:
+    case 425:
+      return "server";
+    case 429:
+      return "rate";
+    case 503:
+    case 529:
+      return "overloaded";
+  }
+  return status >= 500 ? "server" : "bad_request";
+}
+
+/** The class of a failure: by its words, its name, its status. */
+export function classify(answer: Answer): ModelErrorClass {
+  const fault = toFault(answer.body);
+  const name = `${fault.code} ${fault.type}`.toLowerCase();
+  // A quota wears a rate limit's status and a too long prompt a bad request's.
+  if (answer.status === undefined || answer.status < 500) {
+    for (const [words, errorClass] of BY_WORDS) {
+      if (words.test(fault.message)) return errorClass;
+    }
+  }
+  for (const [words, errorClass] of BY_NAME) {
+    if (words.test(name)) return errorClass;
+  }
+  return byStatus(answer.status);
+}
+
+/** How long the vendor asks to wait. `now` is for the date form. */
+export function retryAfterMs(
+  headers: Headers | undefined,
+  now: number,
+): number | undefined {
+  if (headers === undefined) return undefined;
+  const exact = Number(headers.get("retry-after-ms") ?? NaN);
+  const value = headers.get("retry-after") ?? "";
+  const seconds = /^\s*\d+(\.\d+)?\s*$/.test(value) ? Number(value) : NaN;
+  const until = Date.parse(value) - now;
+  const ms = [exact, seconds * 1000, until].find((n) => Number.isFinite(n));
+  if (ms === undefined) return undefined;
+  return Math.min(Math.max(ms, 0), RETRY_AFTER_MS_MAX);
+}
+
+/** The address as people know it: host and port. */
+export function hostOf(url: URL): string {
+  return url.host;
+}
+
+function keyName(place: Place): string {
+  if (place.keySource !== undefined) return `the key from ${place.keySource}`;
+  return place.keyEnv === undefined
+    ? "the call: it has no key"
+    : `the call: it has no key; set ${place.keyEnv}`;
+}
+
+/** What happened and what to do, by class. */
+function words(
+  errorClass: ModelErrorClass,
+  place: Place,
+): { message: string; hint: string } {
+  const { id } = place;
+  const at = `${id} (${hostOf(place.baseUrl)})`;
+  switch (errorClass) {
+    case "auth":
+      return place.keySource === undefined
+        ? {
+          message: `${id} refused ${keyName(place)}`,
+          hint: `Give provider "${id}" a key`,
+        }
+        : {
+          message: `${id} refused ${keyName(place)}; check it or set another`,
+          hint: `The key must belong to ${hostOf(place.baseUrl)}`,
+        };
+    case "quota":
+      return {
+        message:
+          `${at} will not answer: the account's quota or credit is used up`,
+        hint:
+          "Add credit or raise the limit at the vendor, or choose another model",
+      };
+    case "rate":
+      return {
+        message: `${at} is limiting the rate of calls`,
+        hint: "Wait a moment, or choose another model",
+      };
+    case "overloaded":
+      return {
+        message: `${at} is overloaded`,
+        hint: "Try again in a moment, or choose another model",
+      };
+    case "context_overflow":
+      return {
+        message: `${at} cannot take a conversation this long`,
+        hint: "Begin a new one with /new, or lower limits.historyTokensMax",
+      };
+    case "refused":
+      return {
+        message: `${at} refused to answer this`,
+        hint: "Say it differently",
+      };
+    case "not_found":
+      return {
+        message: `${at} does not know the model or the address`,
+        hint:
+          `Check the model's name; if the API lives under /v1, provider "${id}" needs that in its baseUrl`,
+      };
+    case "bad_request":
+      return {
+        message: `${at} did not accept the request`,
+        hint: "Choose another model, or report this",
+      };
+    case "timeout":
+      return {
+        message: `${at} did not answer in time`,
+        hint: `Try again, or raise firstTokenMs of provider "${id}"`,
+      };
+    case "network":
+      return {
+        message: `Cannot reach ${id} at ${hostOf(place.baseUrl)}`,
+        hint: `Check that ${
+          hostOf(place.baseUrl)
+        } is up and is the right address`,
+      };
+    case "server":
+      return {
+        message: `${at} failed to answer`,
+        hint: "Try again in a moment",
+      };
+  }
+}
+
+/** The error for what a vendor answered. */
+export function toModelError(
+  place: Place,
+  answer: Answer,
+  now: number,
+): ModelError {
+  const errorClass = classify(answer);
+  const { message, hint } = words(errorClass, place);
+  const fault = toFault(answer.body);
+  // What a vendor says about a key it refused may quote the key.
+  const said = errorClass === "auth" ? "" : fault.message;
+  const wait = retryAfterMs(answer.headers, now);
+  return new ModelError(
+    errorClass,
+    `${message}${said === "" ? "" : `: ${said}`}`,
+    {
+      hint,
+      ...(answer.status === undefined ? {} : { status: answer.status }),
+      ...(wait === undefined ? {} : { retryAfterMs: wait }),
+      details: {
+        provider: place.id,
+        ...(fault.param === "" ? {} : { param: fault.param }),
+      },
+    },
+  );
+}
+
+/** A 200 that is not what was asked for, or a stream that makes no sense. */
+export function toNonsense(place: Place, what: string): ModelError {
+  return new ModelError(
+    "server",
+    `${place.id} (${hostOf(place.baseUrl)}) sent ${what}`,
+    {
+      hint:
+        `Check that ${place.baseUrl.href} is the API's address and not a web page's`,
+      details: { provider: place.id },
+    },
+  );
+}
+
+/** A stream that stopped before the vendor said it was done. */
+export function toTruncated(place: Place): ModelError {
+  return new ModelError(
+    "network",
+    `${place.id} (${
+      hostOf(place.baseUrl)
+    }) stopped in the middle of its answer`,
+    { hint: "Try again", details: { provider: place.id } },
+  );
+}
+
+const NETWORK_CAUSES: readonly (readonly [RegExp, string])[] = [
+  [/refused|ECONNREFUSED/i, "nothing listens there"],
+  [/dns|lookup|ENOTFOUND|resolve/i, "the name has no address"],
+  [/certificate|tls|ssl|UnknownIssuer/i, "its certificate is not trusted"],
+  [
+    /NotCapable|Requires net access|not allowed/i,
+    "this program may not connect there",
+  ],
+  [/timed? ?out|ETIMEDOUT/i, "it did not answer"],
+  [/reset|closed|broken pipe|ECONNRESET|eof/i, "the connection broke"],
+];
+
+/**
+ * The error for a call that got no answer. What `egress` refused stays as it
+ * is: that is policy, not weather.
+ */
+export function toNetworkError(place: Place, error: unknown): AppError {
+  if (error instanceof AppError) return error;
+  const cause = error instanceof Error && error.cause !== undefined
+    ? `${errorText(error)} ${errorText(error.cause)}`
+    : errorText(error);
+  const why = NETWORK_CAUSES.find(([words]) => words.test(cause))?.[1];
+  const { message, hint } = words("network", place);
+  return new ModelError(
+    "network",
+    why === undefined ? message : `${message}: ${why}`,
+    { hint, cause: error, details: { provider: place.id } },
+  );
+}

@@ -1,0 +1,256 @@
+/**
+ * Which providers there are: from the configuration, from the vendors' usual
+ * environment names, a local server that answers, and at last the demo.
+ *
+ * Never: a vendor is named here; the rows of their files are.
+ *
+ * @module
+ */
+import type { Env } from "../config/env.ts";
+import type { Log } from "../core/log.ts";
+import type { Provider } from "../core/model.ts";
+import { type Need, need } from "../core/needs.ts";
+import { Secret } from "../core/secret.ts";
+import { type Clock, limitSignal } from "../core/time.ts";
+import { anthropicRow } from "./anthropic.ts";
+import { ProviderConfig, type ProvidersConfig } from "./config.ts";
+import { demoRow } from "./demo.ts";
+import { ollamaRow } from "./ollama.ts";
+import { openaiRow } from "./openai.ts";
+import { AUTO_MODEL, type VendorRow } from "./vendor.ts";
+
+/** Every vendor, in the order the first to answer is chosen. */
+export const VENDOR_ROWS: readonly VendorRow[] = [
+  anthropicRow,
+  openaiRow,
+  ollamaRow,
+  demoRow,
+];
+
+/** The environment name of the model to use when nothing else is said. */
+export const MODEL_ENV = "CARAPACE_MODEL";
+const PROBE_MS = 300;
+
+/** One provider to be made, and where each of its facts came from. */
+export interface ProviderPlan {
+  id: string;
+  row: VendorRow;
+  config: ProviderConfig;
+  baseUrl: URL;
+  apiKey: Secret | undefined;
+  /** The configuration line or environment name that asks for it. */
+  because: string;
+}
+
+/** A provider and how it is to be called. */
+export interface ProviderEntry {
+  provider: Provider;
+  because: string;
+  /** Models the configuration offers; the vendor may know more. */
+  models: readonly string[];
+  /** The model to begin with; {@linkcode AUTO_MODEL} asks the server. */
+  model: string;
+  firstTokenMs: number;
+  idleMs: number;
+  retriesMax: number;
+}
+
+/** What {@linkcode makeProviders} is made of. */
+export interface ProvidersDeps {
+  config: ProvidersConfig;
+  env: Env;
+  /** The door out for one caller, to one base URL. */
+  door: (caller: string, baseUrl: URL) => typeof fetch;
+  clock: Clock;
+  log: Log;
+}
+
+/** What the configuration and the environment ask for. Pure. */
+export function planProviders(
+  config: ProvidersConfig,
+  env: Env,
+): ProviderPlan[] {
+  const plans: ProviderPlan[] = [];
+  for (const [id, slice] of Object.entries(config)) {
+    const named = VENDOR_ROWS.find((row) => row.kind === id);
+    const kind = slice.kind ?? named?.kind ?? "openai";
+    const row = VENDOR_ROWS.find((one) => one.kind === kind) ?? openaiRow;
+    plans.push(planOne({ id, row, config: slice, env }));
+  }
+  for (const row of VENDOR_ROWS) {
+    if (row.kind in config) continue;
+    const name = [row.baseUrlEnv, row.needsKey ? row.keyEnv : undefined]
+      .findLast((one) => one !== undefined && env.get(one) !== undefined);
+    if (name === undefined) continue;
+    const plan = planOne({
+      id: row.kind,
+      row,
+      config: ProviderConfig.parse({}),
+      env,
+    });
+    plans.push({ ...plan, because: `env ${name}` });
+  }
+  return plans;
+}
+
+function planOne(
+  options: { id: string; row: VendorRow; config: ProviderConfig; env: Env },
+): ProviderPlan {
+  const { id, row, config, env } = options;
+  // The vendor's own names speak only for the provider of that name: a key
+  // must not travel to another address because its wire is the same.
+  const isOwn = id === row.kind;
+  const said = isOwn && row.baseUrlEnv !== undefined
+    ? env.get(row.baseUrlEnv)
+    : undefined;
+  const parse = row.parseBaseUrl ?? ((value: string) => new URL(value));
+  const baseUrl = config.baseUrl !== undefined
+    ? new URL(config.baseUrl)
+    : said !== undefined
+    ? parse(said)
+    : new URL(row.baseUrl ?? "demo:");
+  const key = isOwn && row.keyEnv !== undefined
+    ? env.get(row.keyEnv)
+    : undefined;
+  return {
+    id,
+    row,
+    config,
+    baseUrl,
+    apiKey: config.apiKey ??
+      (key === undefined ? undefined : new Secret(key, `env ${row.keyEnv}`)),
+    because: `providers.${id}`,
+  };
+}
+
+function toEntry(plan: ProviderPlan, deps: ProvidersDeps): ProviderEntry {
+  const { id, row, config, baseUrl, apiKey } = plan;
+  const provider = row.make({
+    id,
+    baseUrl,
+    apiKey,
+    fetch: deps.door(`provider ${id}`, baseUrl),
+    log: deps.log,
+  }, config);
+  const isHome = row.baseUrl === undefined ||
+    baseUrl.href === new URL(row.baseUrl).href;
+  // A copy of a vendor's API has models of its own; another address of a
+  // vendor with one wire of its own has that vendor's.
+  const isCopy = row.kind === openaiRow.kind && !isHome;
+  return {
+    provider,
+    because: plan.because,
+    models: config.models,
+    model: config.models[0] ??
+      (isCopy ? AUTO_MODEL : row.model ?? AUTO_MODEL),
+    firstTokenMs: config.firstTokenMs,
+    idleMs: config.idleMs,
+    retriesMax: config.retriesMax,
+  };
+}
+
+/**
+ * Makes the providers, in the order of preference. A local server is looked
+ * for, and the demo offered, only when nothing else is configured.
+ */
+export async function makeProviders(
+  deps: ProvidersDeps,
+): Promise<ProviderEntry[]> {
+  const plans = planProviders(deps.config, deps.env);
+  if (plans.length === 0) {
+    const local = planOne({
+      id: ollamaRow.kind,
+      row: ollamaRow,
+      config: ProviderConfig.parse({}),
+      env: deps.env,
+    });
+    const entry = toEntry(local, deps);
+    const because = `it answers at ${local.baseUrl.host}`;
+    if (await hasModels(entry.provider)) return [{ ...entry, because }];
+    plans.push({
+      ...planOne({
+        id: demoRow.kind,
+        row: demoRow,
+        config: ProviderConfig.parse({}),
+        env: deps.env,
+      }),
+      because: "nothing else is configured",
+    });
+  }
+  return plans.map((plan) => toEntry(plan, deps));
+}
+
+async function hasModels(provider: Provider): Promise<boolean> {
+  using limit = limitSignal(new AbortController().signal, PROBE_MS);
+  try {
+    return (await provider.models(limit.signal)).length > 0;
+  } catch {
+    // Nothing there is the usual answer of a probe.
+    return false;
+  }
+}
+
+/** The model to use when nobody names one, and why. */
+export function chooseDefault(
+  entries: readonly ProviderEntry[],
+  env: Env,
+): { model: string; because: string } {
+  const named = env.get(MODEL_ENV);
+  const first = entries[0];
+  if (named !== undefined) {
+    const isFull = entries.some(({ provider }) =>
+      named.startsWith(`${provider.id}:`) || named.startsWith(`${provider.id}/`)
+    );
+    return {
+      model: isFull || first === undefined
+        ? named
+        : `${first.provider.id}:${named}`,
+      because: `env ${MODEL_ENV}`,
+    };
+  }
+  return first === undefined
+    ? {
+      model: `${demoRow.kind}:${demoRow.model}`,
+      because: "nothing is configured",
+    }
+    : {
+      model: `${first.provider.id}:${first.model}`,
+      because: first.because,
+    };
+}
+
+/** A base URL's host and port, as `--allow-net` wants them. */
+function hostPort(url: URL): string {
+  return `${url.hostname}:${url.port || (url.protocol === "http:" ? 80 : 443)}`;
+}
+
+/**
+ * What the providers need of the outer sandbox: every configured host, the
+ * vendors' own that a first run may choose, and the environment names. Pure.
+ */
+export function providerNeeds(config: ProvidersConfig, env: Env): Need[] {
+  const needs = new Map<string, Need>();
+  const add = (one: Need) => {
+    const id = `${one.kind} ${one.value}`;
+    if (!needs.has(id)) needs.set(id, one);
+  };
+  for (const plan of planProviders(config, env)) {
+    if (plan.row.baseUrl === undefined) continue;
+    const because = plan.because.startsWith("env ")
+      ? plan.because
+      : `providers.${plan.id}`;
+    add(need("net", hostPort(plan.baseUrl), because));
+  }
+  for (const row of VENDOR_ROWS) {
+    if (row.baseUrl === undefined) continue;
+    const because = `${row.title}, a provider the first run can choose`;
+    add(need("net", hostPort(new URL(row.baseUrl)), because));
+    for (const name of [row.keyEnv, row.baseUrlEnv]) {
+      if (name !== undefined) {
+        add(need("env", name, `${row.title}'s usual name`));
+      }
+    }
+  }
+  add(need("env", MODEL_ENV, "the default model"));
+  return [...needs.values()];
+}
