@@ -1,0 +1,118 @@
+/**
+ * Counts failures before every credential check: by address and in all. It
+ * charges before anything is awaited, so a thousand tries at once are a thousand
+ * failures, and it gives back what turned out right.
+ *
+ * Never: an address is exempt, loopback neither; a right credential waits.
+ *
+ * @module
+ */
+import ipaddr from "ipaddr.js";
+import type { Clock } from "../core/time.ts";
+
+/** Bounds of the limiter. */
+export const FAILURES = {
+  /** Failures of one address before it is told to wait. */
+  free: 5,
+  firstMs: 1000,
+  /** The longest wait; an address that was quiet so long starts anew. */
+  delayMsMax: 900_000,
+  /** Addresses remembered; the one quiet for longest goes first. */
+  addressesMax: 10_000,
+  /** Failures of all addresses together before everybody's failures wait. */
+  allFree: 100,
+  /** How fast the sum is forgotten. */
+  allPerSecond: 1,
+} as const;
+
+/**
+ * One name for one place: `::ffff:1.2.3.4` is `1.2.3.4`, an IPv6 host is its
+ * /64 (whoever has one address there has them all), anything unreadable is one.
+ */
+export function canonicalAddress(address: string): string {
+  const bare = address.trim().replace(/^\[(.*)\]$/, "$1").replace(/%.*$/, "");
+  // The parser takes 0177.1 and 2130706433 for IPv4; a socket never says that.
+  if (!bare.includes(":") && !ipaddr.IPv4.isValidFourPartDecimal(bare)) {
+    return "unknown";
+  }
+  if (!ipaddr.isValid(bare)) return "unknown";
+  const parsed = ipaddr.process(bare);
+  if (parsed.kind() === "ipv4") return parsed.toString();
+  const bytes = parsed.toByteArray().slice(0, 8);
+  return `${new Uint8Array(bytes).toHex()}/64`;
+}
+
+/** A failure that is assumed until it is known better. */
+export interface Charge {
+  /** How long the caller is to wait if it did fail; 0 when it need not. */
+  readonly delayMs: number;
+  /** It did not fail. */
+  refund(): void;
+}
+
+/** The one limiter. */
+export class FailureLimiter {
+  readonly #clock: Clock;
+  /** In the order of the last failure. */
+  readonly #byAddress = new Map<string, { failures: number; at: number }>();
+  #all = 0;
+  #allAt = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Addresses remembered now. */
+  get size(): number {
+    return this.#byAddress.size;
+  }
+
+  /** Counts a failure at once; say `refund()` when it was none. */
+  charge(address: string): Charge {
+    const now = this.#clock.now();
+    const key = canonicalAddress(address);
+    const before = this.#byAddress.get(key);
+    const isStale = before === undefined ||
+      now - before.at > FAILURES.delayMsMax;
+    const entry = { failures: (isStale ? 0 : before.failures) + 1, at: now };
+    this.#byAddress.delete(key);
+    this.#byAddress.set(key, entry);
+    if (this.#byAddress.size > FAILURES.addressesMax) {
+      for (const oldest of this.#byAddress.keys()) {
+        this.#byAddress.delete(oldest);
+        break;
+      }
+    }
+    this.#all = this.#sum(now) + 1;
+    this.#allAt = now;
+    return {
+      delayMs: Math.max(addressDelay(entry.failures), allDelay(this.#all)),
+      refund: () => {
+        this.#all = Math.max(0, this.#sum(this.#clock.now()) - 1);
+        this.#allAt = this.#clock.now();
+        const current = this.#byAddress.get(key);
+        if (current === undefined) return;
+        current.failures--;
+        if (current.failures <= 0) this.#byAddress.delete(key);
+      },
+    };
+  }
+
+  #sum(now: number): number {
+    const forgotten = (now - this.#allAt) / 1000 * FAILURES.allPerSecond;
+    return Math.max(0, this.#all - Math.max(0, forgotten));
+  }
+}
+
+function addressDelay(failures: number): number {
+  const over = failures - FAILURES.free;
+  if (over <= 0) return 0;
+  return Math.min(FAILURES.delayMsMax, FAILURES.firstMs * 2 ** (over - 1));
+}
+
+function allDelay(sum: number): number {
+  const over = sum - FAILURES.allFree;
+  if (over <= 0) return 0;
+  const ms = Math.ceil(over / FAILURES.allPerSecond) * 1000;
+  return Math.min(FAILURES.delayMsMax, ms);
+}

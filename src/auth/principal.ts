@@ -1,0 +1,41 @@
+/**
+ * Who acts. The one place where a principal is built, and where a stored record
+ * becomes an authority again.
+ *
+ * Never: anything a caller says is an argument here; only rows the server wrote.
+ *
+ * @module
+ */
+import {
+  type Authority,
+  type AuthorityRecord,
+  grantAuthority,
+  type Principal,
+  Scopes,
+} from "../core/authority.ts";
+import type { TokenRow } from "../store/tokens.ts";
+
+/** The principal behind a token, from the server's record of it. */
+export function principalOf(row: TokenRow): Principal {
+  const id = row.kind === "owner" ? "owner" : `token:${row.id}`;
+  const authority = grantAuthority({
+    principal: id,
+    kind: row.kind,
+    credential: row.id,
+    revision: row.revision,
+    scopes: Scopes.of(row.scopes).list(),
+    agents: row.agents,
+    models: row.models,
+    tools: row.tools,
+    integrity: row.integrity,
+  });
+  return Object.freeze({ id, kind: row.kind, name: row.name, authority });
+}
+
+/**
+ * The authority a run was stored with, for going on after a restart. Whether its
+ * credential still stands is `Tokens.isLive`'s to say; ask it first.
+ */
+export function authorityFromRun(record: AuthorityRecord): Authority {
+  return grantAuthority(record);
+}

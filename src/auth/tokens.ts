@@ -1,0 +1,455 @@
+/**
+ * Makes, lists and ends tokens. A token is 256 random bits; what is kept is its
+ * SHA-256 and what it may do.
+ *
+ * Never: a token that may do more than the one it was made with; a revoked one
+ * that comes back, from the environment or a cache; a token's text in a row, a
+ * log or an error.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import {
+  type Allowed,
+  type Authority,
+  isAllowed,
+  PrincipalKind,
+  Scopes,
+  toScope,
+} from "../core/authority.ts";
+import { AppError, errorText, ignore } from "../core/errors.ts";
+import { makeId } from "../core/ids.ts";
+import { type Integrity, meetIntegrity } from "../core/label.ts";
+import type { Log } from "../core/log.ts";
+import type { Clock } from "../core/time.ts";
+import type { AuditEntry } from "../store/audit.ts";
+import type { Store } from "../store/store.ts";
+import type { TokenRow } from "../store/tokens.ts";
+
+/** What a new token is to be. */
+export interface TokenRequest {
+  name: string;
+  scopes: readonly string[];
+  agents?: Allowed;
+  models?: Allowed;
+  tools?: Allowed;
+  /** Whose words its messages are: `untrusted` unless said, the owner's for `owner`. */
+  integrity?: Integrity;
+  /** `program` unless said. */
+  kind?: PrincipalKind;
+  expiresInMs?: number;
+}
+
+/** What `Tokens` needs. */
+export interface TokensDeps {
+  store: Pick<Store, "tokens" | "journal" | "audit">;
+  clock: Clock;
+  log: Log;
+}
+
+/** A token as it is shown: without its hash. */
+export type TokenView = Omit<TokenRow, "sha256">;
+
+/** A token from the environment must be this long. */
+export const ADOPTED_CHARS_MIN = 24;
+const ADOPTED_CHARS_MAX = 512;
+const ADOPTED_DISTINCT_MIN = 8;
+/** Tokens that are not revoked. */
+export const TOKENS_MAX = 1000;
+
+const TOKEN_BYTES = 32;
+
+/** The name under which a token's text is kept. */
+export function hashToken(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
+}
+
+function makeTokenText(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(TOKEN_BYTES));
+  return `cara_${bytes.toBase64({ alphabet: "base64url", omitPadding: true })}`;
+}
+
+/** The tokens of one store. */
+export class Tokens {
+  readonly #store: TokensDeps["store"];
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #listeners = new Set<(credentialId: string) => void>();
+  /** Ended in this process, whether or not the disk has heard of it. */
+  readonly #ended = new Set<string>();
+  #endings = 0;
+
+  constructor(deps: TokensDeps) {
+    this.#store = deps.store;
+    this.#clock = deps.clock;
+    this.#log = deps.log;
+  }
+
+  /** Counts changes to any token: what was looked up before is stale. */
+  get revision(): number {
+    return this.#store.tokens.revision + this.#endings;
+  }
+
+  /**
+   * Makes a token; its text is in the answer and nowhere else.
+   *
+   * @param by whose token makes it; absent at the machine itself (the CLI)
+   * @throws {AppError} `forbidden` naming what is wider than `by` has,
+   * `bad_input` for a scope that does not exist
+   */
+  async create(
+    request: TokenRequest,
+    by?: Authority,
+  ): Promise<{ id: string; token: string; row: TokenRow }> {
+    const rows = await this.#store.tokens.list();
+    if (rows.filter((row) => !this.#isOver(row)).length >= TOKENS_MAX) {
+      throw new AppError(
+        "conflict",
+        `Cannot make token "${request.name}": there are ${TOKENS_MAX} already`,
+        { hint: "Revoke those nobody uses: `carapace token list`" },
+      );
+    }
+    const token = makeTokenText();
+    const row = this.#makeRow(request, { token, by, rows });
+    await this.#store.journal.commit([
+      this.#store.tokens.row(row, { isNew: true }),
+      this.#store.audit.row(told("token.create", row, by)),
+    ]);
+    return { id: row.id, token, row };
+  }
+
+  /**
+   * Takes a token from the environment as the owner's. The same text again
+   * changes nothing; another text ends the one adopted before.
+   *
+   * @throws {AppError} `bad_input` when it can be guessed, `forbidden` when it
+   * was revoked or is over
+   */
+  async adopt(
+    token: string,
+    options: Partial<TokenRequest> = {},
+  ): Promise<{ id: string; row: TokenRow; isNew: boolean }> {
+    checkAdopted(token);
+    const sha256 = hashToken(token);
+    const found = await this.#store.tokens.find(sha256);
+    if (found !== undefined && this.#isOver(found)) {
+      throw new AppError(
+        "forbidden",
+        `Cannot use CARAPACE_TOKEN: that token was revoked or has expired`,
+        { hint: "Set another one: `openssl rand -base64 32` makes one" },
+      );
+    }
+    await this.#retire((row) => row.sha256 !== sha256);
+    if (found !== undefined) return { id: found.id, row: found, isNew: false };
+    const request: TokenRequest = {
+      name: "CARAPACE_TOKEN",
+      scopes: ["admin"],
+      kind: "owner",
+      ...options,
+    };
+    const row: TokenRow = {
+      ...this.#makeRow(request, { token, by: undefined, rows: [] }),
+      fromEnvironment: true,
+    };
+    await this.#store.journal.commit([
+      this.#store.tokens.row(row, { isNew: true }),
+      this.#store.audit.row(told("token.adopt", row)),
+    ]);
+    return { id: row.id, row, isNew: true };
+  }
+
+  /** Ends a token that was adopted; for a start without one in the environment. */
+  async retireAdopted(): Promise<void> {
+    await this.#retire(() => true);
+  }
+
+  /** The tokens, oldest first; those revoked only when asked for. */
+  async list(options: { withRevoked?: boolean } = {}): Promise<TokenView[]> {
+    const rows = await this.#store.tokens.list();
+    return rows
+      .filter((row) =>
+        options.withRevoked ||
+        row.revokedAt === undefined && !this.#ended.has(row.id)
+      )
+      .map(({ sha256: _, ...view }) => view);
+  }
+
+  /**
+   * Ends a token: at once for every door of this process, then on disk. It does
+   * not wait for the audit log.
+   *
+   * @throws {AppError} `not_found`; `unavailable` when the disk failed, and then
+   * the token is ended until this process ends
+   */
+  async revoke(id: string, by?: Authority): Promise<void> {
+    const row = (await this.#store.tokens.list()).find((r) => r.id === id);
+    if (row === undefined) {
+      throw new AppError(
+        "not_found",
+        `Cannot revoke token "${id}": no such token`,
+      );
+    }
+    if (row.revokedAt !== undefined) return;
+    this.#end(id);
+    const next = {
+      ...row,
+      revokedAt: this.#clock.now(),
+      revision: row.revision + 1,
+    };
+    await this.#commitFirst(
+      [this.#store.tokens.row(next)],
+      told("token.revoke", row, by),
+    );
+  }
+
+  /** Calls with a credential's id when it ends, until disposed. */
+  onRevoked(listener: (credentialId: string) => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
+  }
+
+  /**
+   * Tells listeners of tokens whose time has come since the last call. Sockets
+   * outlive a handshake, so somebody must call this now and then.
+   */
+  async endExpired(): Promise<string[]> {
+    const now = this.#clock.now();
+    const due = (await this.#store.tokens.list()).filter((row) =>
+      row.expiresAt !== undefined && row.expiresAt <= now &&
+      row.revokedAt === undefined && !this.#ended.has(row.id)
+    ).map((row) => row.id);
+    for (const id of due) this.#end(id);
+    return due;
+  }
+
+  /** The record of a token that may be used now, by its hash. */
+  async find(sha256: string): Promise<TokenRow | undefined> {
+    const row = await this.#store.tokens.find(sha256);
+    return row === undefined || this.#isOver(row) ? undefined : row;
+  }
+
+  /** Whether a credential stands as it did when a run was made with it. */
+  async isLive(credential: string, revision: number): Promise<boolean> {
+    const rows = await this.#store.tokens.list();
+    const row = rows.find((r) => r.id === credential);
+    return row !== undefined && row.revision === revision && !this.#isOver(row);
+  }
+
+  /** Notes a use without waiting; losing one costs nothing. */
+  touch(id: string, at: number): void {
+    this.#store.journal.commit([this.#store.tokens.usedRow(id, at)])
+      .catch(ignore("a token's last use was not stored"));
+  }
+
+  #isOver(row: TokenRow): boolean {
+    return row.revokedAt !== undefined || this.#ended.has(row.id) ||
+      row.expiresAt !== undefined && row.expiresAt <= this.#clock.now();
+  }
+
+  #makeRow(
+    request: TokenRequest,
+    given: {
+      token: string;
+      by: Authority | undefined;
+      rows: readonly TokenRow[];
+    },
+  ): TokenRow {
+    const { by, rows } = given;
+    const now = this.#clock.now();
+    const kind = PrincipalKind.parse(request.kind ?? "program");
+    const parent = rows.find((row) => row.id === by?.credential);
+    if (parent !== undefined && this.#isOver(parent)) {
+      throw new AppError(
+        "forbidden",
+        `Cannot make token "${request.name}": the token it is made with is over`,
+      );
+    }
+    const expiresAt = earliest(
+      parent?.expiresAt,
+      request.expiresInMs === undefined ? undefined : now + request.expiresInMs,
+    );
+    return {
+      sha256: hashToken(given.token),
+      id: makeId("tok", now),
+      name: request.name,
+      ...narrowed({ ...request, kind }, by),
+      kind,
+      revision: 0,
+      createdAt: now,
+      ...(expiresAt === undefined ? {} : { expiresAt }),
+      ...(by === undefined ? {} : { mintedBy: by.credential }),
+    };
+  }
+
+  async #retire(which: (row: TokenRow) => boolean): Promise<void> {
+    const rows = await this.#store.tokens.list();
+    for (const row of rows) {
+      // A revoked one stays: its text must not be adopted again.
+      if (!row.fromEnvironment || row.revokedAt !== undefined) continue;
+      if (!which(row)) continue;
+      this.#end(row.id);
+      await this.#commitFirst(
+        this.#store.tokens.deleteRows(row),
+        told("token.retire", row),
+      );
+    }
+  }
+
+  #end(id: string): void {
+    this.#ended.add(id);
+    this.#endings++;
+    for (const listener of this.#listeners) {
+      try {
+        listener(id);
+      } catch (error) {
+        this.#log("error", "auth.listener.failed", {
+          credential: id,
+          reason: errorText(error),
+        });
+      }
+    }
+  }
+
+  /** Stores rows with their audit row, or without it if that is what fails. */
+  async #commitFirst(
+    rows: ReturnType<Store["tokens"]["deleteRows"]>,
+    entry: AuditEntry,
+  ): Promise<void> {
+    try {
+      await this.#store.journal.commit([
+        ...rows,
+        this.#store.audit.row(entry),
+      ]);
+    } catch (error) {
+      this.#log("error", "auth.audit.failed", {
+        event: entry.event,
+        reason: errorText(error),
+      });
+      await this.#store.journal.commit(rows);
+    }
+  }
+}
+
+function earliest(
+  a: number | undefined,
+  b: number | undefined,
+): number | undefined {
+  if (a === undefined) return b;
+  return b === undefined ? a : Math.min(a, b);
+}
+
+function told(event: string, row: TokenRow, by?: Authority): AuditEntry {
+  return {
+    event,
+    fields: {
+      token: row.id,
+      kind: row.kind,
+      scopes: [...row.scopes],
+      integrity: row.integrity,
+      by: by?.credential ?? "local",
+    },
+  };
+}
+
+function checkAdopted(token: string): void {
+  const refuse = (why: string) => {
+    throw new AppError("bad_input", `Cannot use CARAPACE_TOKEN: ${why}`, {
+      hint: "`openssl rand -base64 32` makes a good one",
+    });
+  };
+  if (token.length < ADOPTED_CHARS_MIN) {
+    refuse(
+      `it has ${token.length} characters and needs ${ADOPTED_CHARS_MIN}, or it can be guessed`,
+    );
+  }
+  if (token.length > ADOPTED_CHARS_MAX) {
+    refuse(`it has more than ${ADOPTED_CHARS_MAX} characters`);
+  }
+  if (!/^[\x21-\x7e]+$/.test(token)) {
+    refuse("it holds white space or something that is not plain ASCII");
+  }
+  if (new Set(token).size < ADOPTED_DISTINCT_MIN) {
+    refuse("it repeats a few characters, so it can be guessed");
+  }
+}
+
+/** What was asked for, no wider than `by`. */
+function narrowed(
+  request: TokenRequest & { kind: PrincipalKind },
+  by: Authority | undefined,
+): Pick<TokenRow, "scopes" | "agents" | "models" | "tools" | "integrity"> {
+  const unknown = request.scopes.filter((name) => toScope(name) === undefined);
+  if (unknown.length > 0) {
+    throw new AppError(
+      "bad_input",
+      `Cannot make token "${request.name}": there is no scope ${
+        quoted(unknown)
+      }`,
+    );
+  }
+  const scopes = Scopes.of(request.scopes);
+  const integrity = request.integrity ??
+    (request.kind === "owner" ? "owner" : "untrusted");
+  const wanted = {
+    agents: request.agents ?? "any",
+    models: request.models ?? "any",
+    tools: request.tools ?? "any",
+  };
+  if (by === undefined) return { scopes: scopes.list(), ...wanted, integrity };
+  const wider = widerThan(by, { ...request, scopes, integrity });
+  if (wider.length > 0) {
+    throw new AppError(
+      "forbidden",
+      `Cannot make token "${request.name}": the token it is made with does not have ${
+        wider.join(", ")
+      }`,
+      {
+        hint: "Ask for less, or make it with a token that has it",
+        details: { missing: wider },
+      },
+    );
+  }
+  const { agents, models, tools } = by.narrow(wanted).toRecord();
+  return {
+    scopes: by.scopes.intersect(scopes).list(),
+    agents,
+    models,
+    tools,
+    integrity,
+  };
+}
+
+function quoted(names: readonly string[]): string {
+  return names.map((name) => JSON.stringify(name.slice(0, 64))).join(", ");
+}
+
+/** Everything asked for by name that `by` does not have. */
+function widerThan(
+  by: Authority,
+  asked: Omit<TokenRequest, "scopes" | "integrity" | "kind"> & {
+    scopes: Scopes;
+    integrity: Integrity;
+    kind: PrincipalKind;
+  },
+): string[] {
+  const own = by.toRecord();
+  const wider = asked.scopes.list().filter((scope) => !by.scopes.has(scope))
+    .map((scope) => `scope "${scope}"`);
+  for (const list of ["agents", "models", "tools"] as const) {
+    const names = asked[list];
+    if (names === undefined) continue;
+    if (names === "any") {
+      if (own[list] !== "any") wider.push(`any of ${list}`);
+      continue;
+    }
+    const missing = names.filter((name) => !isAllowed(own[list], name));
+    if (missing.length > 0) wider.push(`${list} ${quoted(missing)}`);
+  }
+  if (meetIntegrity(asked.integrity, by.integrity) !== asked.integrity) {
+    wider.push(`integrity "${asked.integrity}"`);
+  }
+  if (asked.kind !== "program" && by.kind !== "owner") {
+    wider.push(`kind "${asked.kind}"`);
+  }
+  return wider;
+}
