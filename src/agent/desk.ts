@@ -44,6 +44,7 @@ class ActiveRun {
   readonly isTransient: boolean;
   readonly log: TurnEvent[] = [];
   readonly done = Promise.withResolvers<RunOutcome>();
+  status: StartedRun["status"] = "started";
   seq: number;
   reply = "";
   isOver = false;
@@ -202,6 +203,7 @@ export class AgentDesk implements Turns {
         deadline,
         acceptRows,
         request,
+        onQueued: () => void (active.status = "queued"),
       }, { deps: this.#deps, lanes: this.#lanes, slots: this.#slots })
       : this.#takeCommand(command, { run, session, request, acceptRows });
     return await this.#launch(active, events, request.signal);
@@ -218,12 +220,9 @@ export class AgentDesk implements Turns {
     signal?.addEventListener("abort", onAbort, { once: true });
     if (signal?.aborted) onAbort();
     this.#active.set(view.runId, active);
-    let status: StartedRun["status"] = "started";
     try {
       const first = await events.next();
       if (!first.done) this.#publish(active, first.value);
-      const slotsFull = this.#lanes.waiting > 0 && active.log.length === 1;
-      if (slotsFull) status = "queued";
     } catch (error) {
       this.#active.delete(view.runId);
       signal?.removeEventListener("abort", onAbort);
@@ -233,7 +232,7 @@ export class AgentDesk implements Turns {
       signal?.removeEventListener("abort", onAbort)
     );
     const { runId, sessionKey, agentId } = view;
-    const { sessionId } = active;
+    const { sessionId, status } = active;
     const follow = { [Symbol.asyncIterator]: () => active.follow() };
     return { runId, sessionKey, sessionId, agentId, status, events: follow };
   }

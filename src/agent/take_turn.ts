@@ -48,6 +48,8 @@ export interface Taken {
   acceptRows: readonly Row[];
   /** Absent when a stored run is resumed. */
   request?: TurnRequest;
+  /** Told, before `accepted`, that the turn has to wait. */
+  onQueued?(): void;
 }
 
 /** The parts of a new turn's user message. */
@@ -194,6 +196,7 @@ export async function* takeTurn(
   const isFree = place.tryTake(session.key);
   let saved: Run | undefined = isResumed ? run : undefined;
   if (!isFree) {
+    taken.onQueued?.();
     if (!isResumed) {
       if (place.lane === undefined) lanes.assertRoom(session.key);
       const rows = taken.isNewSession ? store.sessions.rows(session) : [];

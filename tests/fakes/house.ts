@@ -1,0 +1,142 @@
+/**
+ * An agent desk over a real store in memory or in a directory, with scripted
+ * models: what most tests of turns need, in one line.
+ */
+import { AgentLimits, AgentsConfig } from "../../src/agent/config.ts";
+import { AgentDesk } from "../../src/agent/desk.ts";
+import type { TurnRequest } from "../../src/agent/turns.ts";
+import { Authority, type AuthorityRecord } from "../../src/core/authority.ts";
+import { label } from "../../src/core/label.ts";
+import { silentLog } from "../../src/core/log.ts";
+import { type Clock, systemClock } from "../../src/core/time.ts";
+import type { Tool } from "../../src/core/tool.ts";
+import type { TurnEvent } from "../../src/core/turn.ts";
+import { Approvals } from "../../src/guard/approvals.ts";
+import type { PolicyLine } from "../../src/guard/config.ts";
+import { openStore, type Store } from "../../src/store/store.ts";
+import { mathEval } from "../../src/tools/math.ts";
+import { Registry } from "../../src/tools/registry.ts";
+import { currentTime } from "../../src/tools/time.ts";
+import { FakeModels, type Step } from "./models.ts";
+
+/** The owner, as `auth` would make it. */
+export function ownerAuthority(
+  change: Partial<AuthorityRecord> = {},
+): Authority {
+  return new Authority({
+    principal: "owner",
+    kind: "owner",
+    credential: "tok_owner",
+    revision: 1,
+    scopes: ["admin"],
+    agents: "any",
+    models: "any",
+    tools: "any",
+    integrity: "owner",
+    ...change,
+  });
+}
+
+/** What a test may set. */
+export interface FakeHouseOptions {
+  steps?: readonly Step[];
+  forever?: Step;
+  limits?: Partial<AgentLimits>;
+  policy?: readonly PolicyLine[];
+  tools?: readonly Tool[];
+  dir?: string;
+  clock?: Clock;
+}
+
+/** A desk, its store and its models. */
+export interface FakeHouse extends AsyncDisposable {
+  desk: AgentDesk;
+  store: Store;
+  models: FakeModels;
+  approvals: Approvals;
+  /** Sends a message and collects its events to the end. */
+  say(text: string, change?: Partial<TurnRequest>): Promise<TurnEvent[]>;
+}
+
+let counter = 0;
+
+/** A message of the owner in the main session. */
+export function request(
+  text: string,
+  change: Partial<TurnRequest> = {},
+): TurnRequest {
+  const at = Date.now();
+  const id = `m${++counter}`;
+  return {
+    inbound: {
+      id,
+      channel: "test",
+      account: "local",
+      sender: { id: "owner" },
+      chat: { kind: "direct", id: "owner" },
+      kind: "message",
+      text,
+      images: [],
+      label: label("owner", ["owner"], { kind: "owner", ref: "test", at }),
+      receivedAt: at,
+    },
+    authority: ownerAuthority(),
+    sessionKey: "agent:main:main",
+    attended: true,
+    ...change,
+  };
+}
+
+/** All events of a run. */
+export async function collect(
+  events: AsyncIterable<TurnEvent> | readonly TurnEvent[],
+): Promise<TurnEvent[]> {
+  return await Array.fromAsync<TurnEvent>(events);
+}
+
+/** Opens a desk. */
+export async function fakeHouse(
+  options: FakeHouseOptions = {},
+): Promise<FakeHouse> {
+  const clock = options.clock ?? systemClock;
+  const store = await openStore({
+    dir: options.dir ?? ":memory:",
+    clock,
+    log: silentLog,
+  });
+  const models = new FakeModels(options.steps ?? [], options.forever);
+  const approvals = new Approvals({
+    rows: store.approvals,
+    journal: store.journal,
+    clock,
+  });
+  const settings = {
+    agents: AgentsConfig.parse({}),
+    limits: AgentLimits.parse(options.limits ?? {}),
+    policy: options.policy ?? [],
+    trusted: new Set<string>(),
+    toolsDenied: [],
+  };
+  const desk = new AgentDesk({
+    store,
+    models,
+    tools: new Registry([currentTime, mathEval, ...options.tools ?? []]),
+    approvals,
+    settings: () => settings,
+    authorityOf: (record) => new Authority(record),
+    clock,
+    log: silentLog,
+  });
+  return {
+    desk,
+    store,
+    models,
+    approvals,
+    say: async (text, change) =>
+      await collect((await desk.start(request(text, change))).events),
+    [Symbol.asyncDispose]: async () => {
+      await desk.drain(0);
+      await store[Symbol.asyncDispose]();
+    },
+  };
+}
