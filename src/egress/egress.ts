@@ -66,7 +66,7 @@ export interface DoorLimits {
   totalMs?: number;
   /** Decoded bytes of an answer. @default 67_108_864 */
   responseBytesMax?: number;
-  /** Decoded bytes to each byte on the wire, past the first MiB. @default 200 */
+  /** Decoded bytes to each byte on the wire, past the first MiB. @default 100 */
   inflateRatioMax?: number;
   /** Bytes of a request's body on the open route. @default 16_777_216 */
   requestBytesMax?: number;
@@ -121,7 +121,10 @@ export interface EgressDeps {
   resolve?: Resolve;
   /** Called for every refusal. Must not throw. */
   onVerdict?(row: EgressRefusal): void;
-  /** Further certificate authorities (PEM), beside the built-in ones. */
+  /**
+   * A test's own certificate authorities (PEM). A company's authority is given
+   * to the whole process by Deno's `--cert`.
+   */
   caCerts?: readonly string[];
   /** The open route; a test hands in one whose table knows its own server. */
   pinned?: Pinned;
@@ -145,7 +148,7 @@ const LIMITS: Required<DoorLimits> = {
   answerMs: 60_000,
   totalMs: 600_000,
   responseBytesMax: 67_108_864,
-  inflateRatioMax: 200,
+  inflateRatioMax: 100,
   requestBytesMax: 16_777_216,
   redirectsMax: 5,
 };

@@ -257,7 +257,7 @@ function finish(
 ): Response {
   const { answer, hop, url, life } = options;
   const { status, statusText } = answer;
-  const headers = new Headers(answer.headers);
+  let { headers } = answer;
   const encoding = findEncoding(headers);
   let body: ReadableStream<Bytes> | null = null;
   if (answer.body !== null && !EMPTY.has(status) && hop.method !== "HEAD") {
@@ -266,6 +266,7 @@ function finish(
     if (encoding === null) throw life.fail("encoding");
     if (length > responseBytesMax) throw life.fail("size");
     if (encoding !== undefined) {
+      headers = new Headers(headers);
       headers.delete("content-encoding");
       headers.delete("content-length");
     }
@@ -331,7 +332,7 @@ class Life implements Disposable {
       this.#late = failure;
       this.#controller.abort();
     }, ignore("a request was done before its limit"));
-    return () => timer.abort();
+    return () => timer.abort(DONE);
   }
 
   /** The body goes on living after the call that asked for it. */
@@ -371,6 +372,9 @@ class Life implements Disposable {
     if (!this.#answered) this.close({ abort: true });
   }
 }
+
+/** A reason that costs nothing: the default one is an exception with a stack. */
+const DONE = "done";
 
 /** Longer than a timer can be is no limit. */
 const TIMER_MAX_MS = 2_147_483_647;

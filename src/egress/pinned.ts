@@ -5,17 +5,18 @@
  * name. So the address that was checked is the address connected to, whatever
  * the DNS says a moment later.
  *
- * Never: a second resolution; a pooled connection to an address that this
- * request did not check; a synchronous lookup (a refusal inside one would be an
- * uncaught exception).
+ * Never: a second resolution (sockets are opened to an address, never to a
+ * name); a pooled connection to an address that this request did not check.
  *
  * @module
  */
 import { lookup } from "node:dns";
 import { Agent, request } from "node:https";
 import type { IncomingMessage } from "node:http";
-import { rootCertificates } from "node:tls";
+import type { Duplex } from "node:stream";
+import { connect } from "node:tls";
 import { readBytes } from "../core/bounded.ts";
+import { ignore } from "../core/errors.ts";
 import { findAddressFault, findLiteral } from "./address.ts";
 import { BodyCut } from "./body.ts";
 import { portOf, type Refused, refused } from "./rules.ts";
@@ -58,6 +59,9 @@ export interface PinnedDeps {
   resolve?: Resolve;
   /** Why an address may not be connected to. @default {@linkcode findAddressFault} */
   findFault?(address: string): string | undefined;
+  /** Connects to this port instead of the URL's, for a test's own server. */
+  port?: number;
+  /** Authorities trusted instead of the process's own, for a test's own server. */
   caCerts?: readonly string[];
 }
 
@@ -94,7 +98,8 @@ export function makePinned(deps: PinnedDeps = {}): Pinned {
       for (const address of checked.slice(0, TRIES_MAX)) {
         try {
           const agent = agents.get(ask.caller, address);
-          const message = await connect(ask, { address, agent, body });
+          const port = deps.port ?? portOf(ask.url);
+          const message = await sendTo(ask, { port, agent, body });
           return { kind: "answer", raw: toRaw(message) };
         } catch (error) {
           last = error;
@@ -158,18 +163,21 @@ async function toBytes(ask: PinnedAsk): Promise<Bytes | undefined> {
   }
 }
 
-function connect(
+function sendTo(
   ask: PinnedAsk,
-  options: { address: string; agent: Agent; body: Bytes | undefined },
+  options: {
+    port: number;
+    agent: Agent;
+    body: Bytes | undefined;
+  },
 ): Promise<IncomingMessage> {
-  const { address, agent, body } = options;
-  const family = address.includes(":") ? 6 : 4;
+  const { port, agent, body } = options;
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const outgoing = request({
     agent,
     method: ask.method,
     hostname: findLiteral(ask.url.hostname) ?? ask.url.hostname,
-    port: portOf(ask.url),
+    port,
     path: `${ask.url.pathname}${ask.url.search}`,
     headers: {
       ...Object.fromEntries(ask.headers),
@@ -178,13 +186,6 @@ function connect(
     },
     maxHeaderSize: HEADER_BYTES_MAX,
     signal: ask.signal,
-    lookup: (_name, lookupOptions, done) => {
-      queueMicrotask(() =>
-        lookupOptions.all === true
-          ? done(null, [{ address, family }])
-          : done(null, address, family)
-      );
-    },
   }, resolve);
   outgoing.on("error", reject);
   outgoing.end(body);
@@ -216,6 +217,8 @@ function toRaw(message: IncomingMessage): RawAnswer {
 }
 
 function toStream(message: IncomingMessage): ReadableStream<Bytes> {
+  // The iterator tells its reader; without a reader nobody has to know.
+  message.on("error", ignore("a connection broke before its body was read"));
   const chunks = message[Symbol.asyncIterator]();
   return new ReadableStream<Bytes>({
     async pull(controller) {
@@ -229,26 +232,56 @@ function toStream(message: IncomingMessage): ReadableStream<Bytes> {
   }, { highWaterMark: 0 });
 }
 
-/** One agent to a caller and an address, so that a pooled socket is a checked one. */
-class Agents implements Disposable {
-  readonly #agents = new Map<string, Agent>();
+/**
+ * An agent whose every socket goes to one checked address. It connects to the
+ * address itself, so there is no name left to look up; the certificate is
+ * checked against the name of the URL.
+ *
+ * The sockets are made here and not by the platform's agent, because that one
+ * reads the list of root certificates on every connection, which needs a
+ * permission (`sys`, bare) that this program does not have.
+ */
+class PinnedAgent extends Agent {
+  readonly #address: string;
   readonly #ca: string[] | undefined;
 
-  constructor(caCerts: readonly string[] | undefined) {
-    this.#ca = caCerts === undefined
-      ? undefined
-      : [...rootCertificates, ...caCerts];
-  }
-
-  get(caller: string, address: string): Agent {
-    const key = `${caller}\n${address}`;
-    const agent = this.#agents.get(key) ?? new Agent({
+  constructor(address: string, ca: readonly string[] | undefined) {
+    super({
       keepAlive: true,
       maxSockets: SOCKETS_MAX,
       maxFreeSockets: 2,
       timeout: IDLE_MS,
+    });
+    this.#address = address;
+    this.#ca = ca === undefined ? undefined : [...ca];
+  }
+
+  override createConnection(
+    options: { host?: string; port?: number | string },
+  ): Duplex {
+    const { host = "", port } = options;
+    return connect({
+      host: this.#address,
+      port: Number(port),
+      ALPNProtocols: ["http/1.1"],
+      ...(host === this.#address ? {} : { servername: host }),
       ...(this.#ca === undefined ? {} : { ca: this.#ca }),
     });
+  }
+}
+
+/** One agent to a caller and an address, so that a pooled socket is a checked one. */
+class Agents implements Disposable {
+  readonly #agents = new Map<string, Agent>();
+  readonly #ca: readonly string[] | undefined;
+
+  constructor(ca: readonly string[] | undefined) {
+    this.#ca = ca;
+  }
+
+  get(caller: string, address: string): Agent {
+    const key = `${caller}\n${address}`;
+    const agent = this.#agents.get(key) ?? new PinnedAgent(address, this.#ca);
     // Set again, so that the map's order is that of use.
     this.#agents.delete(key);
     this.#agents.set(key, agent);
