@@ -151,7 +151,7 @@ export class GatewayClient implements Disposable {
   #socket: WebSocket | undefined;
   #hello: HelloOk | undefined;
   #reconnecting: Promise<void> | undefined;
-  #resume: (() => Resume | undefined) | undefined;
+  readonly #followed: (() => Resume | undefined)[] = [];
   #failure: AppError | undefined;
   #watching = new AbortController();
   #heardAt = 0;
@@ -253,15 +253,27 @@ export class GatewayClient implements Disposable {
     };
   }
 
-  /** While undisposed, a new connection asks for this run's missed events. */
+  /**
+   * While undisposed, a new connection asks for this run's missed events. The
+   * wire has room for one run: the one followed first.
+   */
   follow(resume: () => Resume | undefined): Disposable {
-    this.#resume = resume;
+    this.#followed.push(resume);
     if (this.#socket === undefined) this.#reconnect();
     return {
       [Symbol.dispose]: () => {
-        if (this.#resume === resume) this.#resume = undefined;
+        const at = this.#followed.indexOf(resume);
+        if (at !== -1) this.#followed.splice(at, 1);
       },
     };
+  }
+
+  #resume(): Resume | undefined {
+    for (const resume of this.#followed) {
+      const wanted = resume();
+      if (wanted !== undefined) return wanted;
+    }
+    return undefined;
   }
 
   /** Connects anew, so that a followed run's events come from its start. */
@@ -307,7 +319,7 @@ export class GatewayClient implements Disposable {
     try {
       const hello = await shakeHands(socket, {
         address: this.#address,
-        resume: this.#resume?.(),
+        resume: this.#resume(),
         signal: limit.signal,
         // What follows the hello in the same packet must not be lost.
         onFrame: (frame) => this.#take(frame),
@@ -390,7 +402,7 @@ export class GatewayClient implements Disposable {
     }
     this.#tell({ kind: "lost", reason: error.message });
     // With nobody waiting, the next call connects.
-    if (this.#pending.size > 0 || this.#resume?.() !== undefined) {
+    if (this.#pending.size > 0 || this.#resume() !== undefined) {
       this.#reconnect();
     }
   }

@@ -91,3 +91,20 @@ export function printableLine(
   }
   return out;
 }
+
+/**
+ * A value as one line of JSON for programs; what would steer a terminal that
+ * shows the line is escaped, the value stays the same.
+ */
+export function jsonLine(value: unknown): string {
+  const text = JSON.stringify(value) ?? "null";
+  let out = "";
+  let from = 0;
+  for (let n = 0; n < text.length; n++) {
+    const code = text.charCodeAt(n);
+    if (!isControl(code) && !isBidi(code)) continue;
+    out += text.slice(from, n) + `\\u${code.toString(16).padStart(4, "0")}`;
+    from = n + 1;
+  }
+  return `${out}${text.slice(from)}\n`;
+}

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { printable, printableLine } from "./printable.ts";
+import { jsonLine, printable, printableLine } from "./printable.ts";
 
 const STEERS =
   // deno-lint-ignore no-control-regex
@@ -58,4 +58,13 @@ Deno.test("printableLine() is one line that hides nothing", () => {
   assert.equal(printableLine("a\nb\u200bc\td"), "a⏎b<U+200B>c⇥d");
   assert.equal(printableLine("abcdef", { charsMax: 3 }), "abc… (+3)");
   assert.equal(printableLine("abc", { charsMax: 3 }), "abc");
+});
+
+Deno.test("jsonLine() is the same value, and steers nothing", () => {
+  fc.assert(fc.property(nasty, (text) => {
+    const line = jsonLine({ text });
+    assert.deepEqual(JSON.parse(line), { text });
+    assert.ok(!STEERS.test(line));
+    assert.equal(line.indexOf("\n"), line.length - 1);
+  }));
 });

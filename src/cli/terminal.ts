@@ -53,5 +53,6 @@ export function openTerminal(
     ...(stdinIsTerminal
       ? { setRaw: (on: boolean) => Deno.stdin.setRaw(on) }
       : {}),
+    ...(isTerminal ? { columns: () => Deno.consoleSize().columns } : {}),
   };
 }

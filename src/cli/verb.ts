@@ -45,6 +45,8 @@ export interface Io {
   readonly stdinIsTerminal: boolean;
   /** Turns the terminal's own line editing off or on; absent without one. */
   setRaw?(on: boolean): void;
+  /** The terminal's width; absent without one. */
+  columns?(): number;
   /** Calls back on Ctrl-C until disposed. */
   onInterrupt(listener: () => void): Disposable;
 }

@@ -1,17 +1,16 @@
 /**
  * A small gateway for clients' tests: the handshake, runs that follow a script,
- * abort, and sockets that can be cut and resumed; on a real socket, with frames
- * that are checked against the protocol's own schemas.
+ * abort, and sockets that can be cut and resumed; on a real socket. Requests are
+ * checked by the protocol's own schemas, runs become events as in the gateway.
  */
 import assert from "node:assert/strict";
 import {
-  AgentEvent,
-  ChatEvent,
   ConnectParams,
   HelloOk,
   RequestFrame,
   toWireError,
 } from "../../src/core/protocol.ts";
+import { replayRun } from "../../src/gateway/run_events.ts";
 import { AppError } from "../../src/core/errors.ts";
 import { makeId } from "../../src/core/ids.ts";
 import { METHODS } from "../../src/core/methods.ts";
@@ -55,84 +54,6 @@ async function* echo(run: FakeRun): AsyncGenerator<TurnEventBody> {
   const reply = `You said: ${run.message}`;
   yield await Promise.resolve({ kind: "text", text: reply });
   yield { kind: "reply", text: reply, model: "fake:echo" };
-}
-
-/** A run's event as the wire says it. */
-function toWire(
-  event: TurnEvent,
-  run: Run,
-): [event: string, payload: unknown][] {
-  const { runId, seq, at, kind, ...rest } = event;
-  const agent = (
-    stream: AgentEvent["stream"],
-    data = {},
-  ): [string, unknown] => [
-    "agent",
-    AgentEvent.parse({
-      runId,
-      seq,
-      stream,
-      ts: at,
-      sessionKey: run.sessionKey,
-      data: { kind, ...rest, ...data },
-    }),
-  ];
-  const chat = (fields: Partial<ChatEvent>): [string, unknown] => [
-    "chat",
-    ChatEvent.parse({ runId, sessionKey: run.sessionKey, seq, ...fields }),
-  ];
-  const message = (text: string) => ({
-    role: "assistant" as const,
-    content: [{ type: "text" as const, text }],
-    timestamp: at,
-  });
-  switch (event.kind) {
-    case "text":
-      return [
-        agent("assistant", { delta: event.text }),
-        chat({
-          state: "delta",
-          deltaText: event.text,
-          message: message(
-            run.events.filter((e) => e.kind === "text" && e.seq <= seq)
-              .map((e) => e.kind === "text" ? e.text : "").join(""),
-          ),
-        }),
-      ];
-    case "thinking":
-      return [agent("thinking")];
-    case "tool_call":
-      return [agent("tool", { phase: "start", toolCallId: event.callId })];
-    case "tool_result":
-      return [agent("tool", { phase: "result", toolCallId: event.callId })];
-    case "decision":
-      return [agent("decision")];
-    case "ask":
-      return [agent("approval")];
-    case "reply":
-      return [];
-    case "end": {
-      const state = event.reason === "cancelled"
-        ? "aborted"
-        : event.reason === "error" || event.reason === "interrupted"
-        ? "error"
-        : "final";
-      return [
-        agent("lifecycle", { phase: "end" }),
-        chat({
-          state,
-          message: message(run.reply),
-          usage: event.usage,
-          stopReason: event.reason,
-          ...(state === "error"
-            ? { errorMessage: event.message ?? "it failed" }
-            : {}),
-        }),
-      ];
-    }
-    default:
-      return [agent("lifecycle")];
-  }
 }
 
 /** The fake. Dispose it to close its port and sockets. */
@@ -316,11 +237,8 @@ export class FakeGateway implements AsyncDisposable {
     const { resume } = ConnectParams.parse(frame.params);
     const run = resume === undefined ? undefined : this.#runs.get(resume.runId);
     if (resume === undefined || run === undefined) return;
-    for (const event of run.events) {
-      if (event.seq <= resume.seq) continue;
-      for (const [name, payload] of toWire(event, run)) {
-        this.#event(socket, name, payload);
-      }
+    for (const { event, payload } of replayRun(run.events, run, resume.seq)) {
+      this.#event(socket, event, payload);
     }
   }
 
@@ -356,8 +274,8 @@ export class FakeGateway implements AsyncDisposable {
       const seq = (run.events.at(-1)?.seq ?? 0) + 1;
       const event = { ...body, runId, seq, at: Date.now() } as TurnEvent;
       run.events.push(event);
-      for (const [name, payload] of toWire(event, run)) {
-        this.broadcast(name, payload);
+      for (const wire of replayRun(run.events, run, seq - 1)) {
+        this.broadcast(wire.event, wire.payload);
       }
     };
     emit({ kind: "accepted", sessionKey, sessionId: "s1", agentId: "main" });

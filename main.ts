@@ -1,0 +1,61 @@
+/**
+ * Carapace: finds the verb that was called and runs it. Everything else loads
+ * when a verb asks for it.
+ *
+ * Never: importing this does anything.
+ *
+ * @module
+ */
+import { resolve } from "node:path";
+import { runCli } from "./src/cli/run.ts";
+import { openTerminal } from "./src/cli/terminal.ts";
+import type { Roof } from "./src/cli/verb.ts";
+import { systemEnv } from "./src/config/env.ts";
+import type { Loaded } from "./src/config/load.ts";
+import { stateDir, systemPlace } from "./src/config/state.ts";
+import { systemClock } from "./src/core/time.ts";
+import type { Settings } from "./src/settings.ts";
+
+const env = systemEnv;
+
+async function load(): Promise<Loaded<Settings>> {
+  const { Settings } = await import("./src/settings.ts");
+  const { loadConfig } = await import("./src/config/load.ts");
+  const { openSecrets } = await import("./src/config/secrets.ts");
+  const dir = await stateDir(env, systemPlace());
+  const secrets = openSecrets({ dir, env });
+  const findSecret = (name: string) => secrets.find(name);
+  return await loadConfig(Settings, { stateDir: dir, env, findSecret });
+}
+
+async function permissions(): ReturnType<Roof["permissions"]> {
+  const { planFor } = await import("./src/permissions.ts");
+  const loaded = await load();
+  const named = env.get("CARAPACE_CONFIG_PATH");
+  const files = [
+    ...(named === undefined ? [] : [resolve(named.trim())]),
+    ...(loaded.ok ? loaded.files : []),
+  ];
+  const { flags, grants } = planFor("start", loaded, {
+    stateDir: await stateDir(env, systemPlace()),
+    sourceDir: import.meta.dirname ?? ".",
+    configFiles: [...new Set(files)],
+    env,
+    os: Deno.build.os,
+  });
+  return { flags, grants };
+}
+
+const roof: Roof = {
+  schema: async () => (await import("./src/settings.ts")).Settings,
+  load,
+  permissions,
+  start: async (args) => (await import("./src/house.ts")).startService(args),
+};
+
+async function main(): Promise<void> {
+  const io = openTerminal(Deno.args, { env, clock: systemClock });
+  Deno.exit(await runCli(io, roof));
+}
+
+if (import.meta.main) void main();
