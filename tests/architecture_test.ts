@@ -32,6 +32,7 @@ const OWNERS: [what: string, token: RegExp, owners: string[]][] = [
   ["listening", /Deno\.(serve|upgradeWebSocket|listen)\b/, [
     "gateway",
     "src/ops/preflight.ts",
+    "src/ops/posture.ts",
   ]],
   ["processes", /Deno\.Command|node:child_process/, [
     "src/launch.ts",
@@ -51,7 +52,7 @@ const OWNERS: [what: string, token: RegExp, owners: string[]][] = [
       "src/cli/history.ts",
     ],
   ],
-  ["KV", /Deno\.openKv/, ["store"]],
+  ["KV", /Deno\.openKv/, ["store", "src/ops/posture.ts"]],
   ["cron", /Deno\.cron/, ["main.ts"]],
   ["threads", /new Worker\(|@extism\//, ["plugins"]],
   ["Hono", /from "@hono/, ["gateway"]],
