@@ -45,6 +45,8 @@ export type StopReason = "stop" | "tool_calls" | "length" | "refused";
 /**
  * What a provider yields. A stream that does not throw ends with exactly one
  * `end`; `tool_call` is complete and parsed; `usage` is cumulative for the call.
+ * A `thinking` with `vendor` completes the thought before it; one with neither
+ * text nor `vendor` is a sign of life, which the router keeps to itself.
  */
 export type ModelEvent =
   | { kind: "text"; text: string }
