@@ -1,0 +1,492 @@
+/**
+ * One WebSocket: handshake, requests, events in order, and what happens when
+ * its reader is slow.
+ *
+ * Never: a frame before its limits were checked; a method before the handshake;
+ * a gap in `seq`.
+ *
+ * @module
+ */
+import type { z } from "zod";
+import type { Principal, Scope } from "../core/authority.ts";
+import { scanJson } from "../core/bounded.ts";
+import { AppError, errorText } from "../core/errors.ts";
+import { METHODS } from "../core/methods.ts";
+import {
+  CLOSE,
+  ConnectParams,
+  type EventName,
+  EVENTS,
+  type HelloOk,
+  PROTOCOL,
+  type RequestFrame,
+  toWireError,
+} from "../core/protocol.ts";
+import { toAppError } from "./http_errors.ts";
+import { Caller } from "./keys.ts";
+import type { GatewayLimits } from "./limits.ts";
+import { type Handlers, isMethod } from "./methods.ts";
+import {
+  mergeDeltas,
+  type RunItem,
+  toDeltaEvents,
+  type WireEvent,
+} from "./run_events.ts";
+import type { InFlight } from "./call.ts";
+import type { Log } from "../core/log.ts";
+
+/** What a connection is given of the room. */
+export interface ConnectionDeps {
+  id: string;
+  address: string;
+  limits: GatewayLimits;
+  handlers: Handlers;
+  inFlight: InFlight;
+  log: Log;
+  now(): number;
+  /** Set when the upgrade itself carried a good token. */
+  principal: Principal | undefined;
+  authenticate(token: string | undefined): Promise<Principal>;
+  /** What `hello-ok` says, and what a resumed run has to be sent again. */
+  welcome(
+    connection: Connection,
+    asked: { caller: Caller; params: ConnectParams },
+  ): Promise<{ hello: HelloOk; replay: readonly WireEvent[] }>;
+  /** The handshake is over: from here on it is sent events. */
+  onReady(connection: Connection): void;
+}
+
+/** The frame of a request; strict, and cheaper than a schema. */
+const FRAME_KEYS = new Set(["type", "id", "method", "params", "traceparent"]);
+const REPLACEMENT_BYTES = 3;
+
+function isBytesOver(text: string, bytesMax: number): boolean {
+  if (text.length > bytesMax) return true;
+  return text.length * REPLACEMENT_BYTES > bytesMax &&
+    new TextEncoder().encode(text).byteLength > bytesMax;
+}
+
+function idOf(value: unknown): string | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  const { id } = value as { id?: unknown };
+  return typeof id === "string" && id !== "" && id.length <= 128
+    ? id
+    : undefined;
+}
+
+/** @throws {AppError} `bad_input` naming what is wrong */
+function checkFrame(value: object): RequestFrame {
+  for (const key in value) {
+    if (!FRAME_KEYS.has(key)) {
+      throw new AppError(
+        "bad_input",
+        `Cannot read the frame: unknown "${key}"`,
+      );
+    }
+  }
+  const { type, id, method, traceparent } = value as Partial<RequestFrame>;
+  if (type !== "req" || id === undefined) {
+    throw new AppError("bad_input", 'Cannot read the frame: not a "req"');
+  }
+  if (typeof method !== "string" || method === "" || method.length > 128) {
+    throw new AppError("bad_input", "Cannot read the frame: no method");
+  }
+  if (
+    traceparent !== undefined &&
+    (typeof traceparent !== "string" || traceparent.length > 128)
+  ) {
+    throw new AppError("bad_input", "Cannot read the frame: bad traceparent");
+  }
+  return value as RequestFrame;
+}
+
+/** One client. */
+export class Connection {
+  readonly id: string;
+  readonly socket: WebSocket;
+  readonly address: string;
+  readonly connectedAt: number;
+  readonly #deps: ConnectionDeps;
+  readonly #controller = new AbortController();
+  readonly #held: RunItem[] = [];
+  readonly #lanes = new Map<string, Promise<void>>();
+  #heldSince = 0;
+  #heldTimer: ReturnType<typeof setInterval> | undefined;
+  #handshakeTimer: ReturnType<typeof setTimeout> | undefined;
+  #isConnecting = false;
+  #isClosed = false;
+  #requests = 0;
+  #seq = 0;
+  /** The server's record of who this is; set as soon as it is known. */
+  principal: Principal | undefined;
+  /** Set at the end of the handshake. */
+  caller: Caller | undefined;
+  client: ConnectParams["client"] | undefined;
+  protocol: number = PROTOCOL.min;
+
+  constructor(socket: WebSocket, deps: ConnectionDeps) {
+    this.socket = socket;
+    this.#deps = deps;
+    this.id = deps.id;
+    this.address = deps.address;
+    this.connectedAt = deps.now();
+    this.principal = deps.principal;
+    socket.onopen = () => this.#challenge();
+    socket.onmessage = ({ data }) => this.#read(data);
+  }
+
+  /** Aborts when the socket is closed. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  get isReady(): boolean {
+    return this.caller !== undefined && !this.#isClosed;
+  }
+
+  #challenge(): void {
+    const { limits, now } = this.#deps;
+    const nonce = crypto.getRandomValues(new Uint8Array(24)).toHex();
+    this.sendEvent("connect.challenge", { nonce, ts: now() });
+    this.#handshakeTimer = setTimeout(
+      () => this.close(CLOSE.policy, "handshake too late"),
+      limits.handshakeMs,
+    );
+  }
+
+  /** Closes, once; nothing is sent or read after. */
+  close(code: number, reason: string): void {
+    if (this.#isClosed) return;
+    this.ended();
+    try {
+      this.socket.close(code, reason.slice(0, 120));
+    } catch (error) {
+      this.#deps.log("debug", "gateway.close_failed", {
+        error: errorText(error),
+      });
+    }
+  }
+
+  /** The socket is gone or going: timers stop, waits end. */
+  ended(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#handshakeTimer);
+    clearInterval(this.#heldTimer);
+    this.#held.length = 0;
+    this.#controller.abort(new AppError("cancelled", "The socket closed"));
+  }
+
+  #send(text: string): void {
+    if (this.#isClosed || this.socket.readyState !== WebSocket.OPEN) return;
+    if (this.socket.bufferedAmount > this.#deps.limits.unreadBytesMax) {
+      this.close(CLOSE.policy, "reads too slowly");
+      return;
+    }
+    this.socket.send(text);
+  }
+
+  /** Sends an event with the next number. `payload` is an object or JSON text. */
+  sendEvent(event: EventName, payload: object | string): void {
+    if (this.#isClosed) return;
+    const body = typeof payload === "string"
+      ? payload
+      : JSON.stringify(payload);
+    this.#send(
+      `{"type":"event","event":"${event}","payload":${body},"seq":${++this
+        .#seq}}`,
+    );
+  }
+
+  /** Whether an event is for this caller's scopes. */
+  mayHear(event: EventName): boolean {
+    const scope: Scope | null = EVENTS[event];
+    return this.caller !== undefined &&
+      (scope === null || this.caller.authority.scopes.has(scope));
+  }
+
+  /**
+   * Sends a run's item, or keeps it while the reader is behind; deltas that are
+   * kept merge.
+   */
+  sendItem(
+    item: RunItem,
+    encoded: readonly (readonly [EventName, string])[],
+  ): void {
+    if (this.#isClosed) return;
+    const { limits, now } = this.#deps;
+    const isBehind = this.#held.length > 0 ||
+      this.socket.bufferedAmount > limits.bufferedBytesMax;
+    if (!isBehind) {
+      for (const [event, text] of encoded) {
+        if (this.mayHear(event)) this.sendEvent(event, text);
+      }
+      return;
+    }
+    if (this.#held.length === 0) {
+      this.#heldSince = now();
+      this.#heldTimer = setInterval(() => this.#flush(), limits.heldPollMs);
+    }
+    this.#hold(item);
+    if (this.#held.length > limits.heldEventsMax) {
+      this.close(CLOSE.policy, "reads too slowly");
+    }
+  }
+
+  #hold(item: RunItem): void {
+    if (item.kind === "text") {
+      const at = this.#held.findLastIndex(({ runId }) => runId === item.runId);
+      const last = this.#held[at];
+      if (last?.kind === "text") {
+        this.#held[at] = mergeDeltas(last, item);
+        return;
+      }
+    }
+    this.#held.push(item);
+  }
+
+  #flush(): void {
+    const { limits, now } = this.#deps;
+    while (
+      this.#held.length > 0 && !this.#isClosed &&
+      this.socket.bufferedAmount <= limits.bufferedBytesMax / 2
+    ) {
+      const item = this.#held.shift();
+      if (item === undefined) break;
+      this.#heldSince = now();
+      for (const wire of item.kind === "text" ? toDeltaEvents(item) : [item]) {
+        if (this.mayHear(wire.event)) this.sendEvent(wire.event, wire.payload);
+      }
+    }
+    if (this.#held.length === 0) clearInterval(this.#heldTimer);
+    else if (now() - this.#heldSince > limits.slowMs) {
+      this.close(CLOSE.policy, "reads too slowly");
+    }
+  }
+
+  #fail(id: string, error: unknown): void {
+    if (!(error instanceof AppError)) {
+      this.#deps.log("error", "gateway.method_failed", {
+        error: errorText(error),
+      });
+    }
+    const wire = toWireError(toAppError(error), this.protocol);
+    this.#send(JSON.stringify({ type: "res", id, ok: false, error: wire }));
+  }
+
+  #read(data: unknown): void {
+    if (this.#isClosed) return;
+    const { limits } = this.#deps;
+    if (typeof data !== "string") {
+      this.close(CLOSE.policy, "binary frames are not taken");
+      return;
+    }
+    const isReady = this.caller !== undefined;
+    const bytesMax = isReady
+      ? limits.frameBytesMax
+      : limits.handshakeFrameBytesMax;
+    if (isBytesOver(data, bytesMax)) {
+      this.close(CLOSE.tooBig, `a frame has at most ${bytesMax} bytes`);
+      return;
+    }
+    let value: unknown;
+    try {
+      scanJson(data, limits);
+      value = JSON.parse(data);
+    } catch {
+      this.close(CLOSE.policy, "the frame is not JSON within the limits");
+      return;
+    }
+    const id = idOf(value);
+    if (id === undefined) {
+      this.close(CLOSE.policy, "the frame has no usable id");
+      return;
+    }
+    try {
+      const frame = checkFrame(value as object);
+      if (isReady) this.#request(frame);
+      else void this.#handshake(frame);
+    } catch (error) {
+      this.#fail(id, error);
+      if (!isReady) this.close(CLOSE.policy, "bad handshake");
+    }
+  }
+
+  async #handshake(frame: RequestFrame): Promise<void> {
+    try {
+      if (frame.method !== "connect" || this.#isConnecting) {
+        throw new AppError("bad_input", 'The first request must be "connect"', {
+          hint: 'Wait for the answer to "connect"',
+        });
+      }
+      this.#isConnecting = true;
+      await this.#connect(frame);
+    } catch (error) {
+      this.#fail(frame.id, error);
+      const isVersion = error instanceof AppError &&
+        error.details?.["expectedProtocol"] !== undefined;
+      this.close(
+        isVersion ? CLOSE.protocol : CLOSE.policy,
+        error instanceof AppError ? error.message : "bad handshake",
+      );
+    }
+  }
+
+  async #connect(frame: RequestFrame): Promise<void> {
+    const { authenticate, welcome, onReady } = this.#deps;
+    const params = parseParams("connect", ConnectParams, frame.params);
+    const protocol = Math.min(PROTOCOL.max, params.maxProtocol);
+    if (protocol < Math.max(PROTOCOL.min, params.minProtocol)) {
+      this.#mismatch(frame.id);
+      return;
+    }
+    this.protocol = protocol;
+    const token = params.auth?.token;
+    if (token !== undefined || this.principal === undefined) {
+      this.principal = await authenticate(token);
+    }
+    const { principal } = this;
+    if (params.role === "node" && principal.kind !== "node") {
+      throw new AppError("forbidden", 'Cannot connect as "node": not one', {
+        hint: 'Leave out "role" or say "operator"',
+      });
+    }
+    const caller = await Caller.of(
+      principal,
+      params.scopes === undefined
+        ? principal.authority
+        : principal.authority.narrow({ scopes: params.scopes }),
+    );
+    this.client = params.client;
+    const { hello, replay } = await welcome(this, { caller, params });
+    // Closed meanwhile: the client left, was late, or its token was revoked.
+    if (this.#isClosed) return;
+    clearTimeout(this.#handshakeTimer);
+    this.caller = caller;
+    this.#respond(frame.id, hello);
+    for (const { event, payload } of replay) {
+      if (this.mayHear(event)) this.sendEvent(event, payload);
+    }
+    onReady(this);
+  }
+
+  #mismatch(id: string): void {
+    const error = {
+      code: "PROTOCOL_MISMATCH",
+      message:
+        `This gateway speaks protocols ${PROTOCOL.min} to ${PROTOCOL.max}`,
+      details: {
+        expectedProtocol: PROTOCOL.max,
+        minProtocol: PROTOCOL.min,
+        maxProtocol: PROTOCOL.max,
+        hint: "Use a client of another version",
+      },
+    };
+    this.#send(JSON.stringify({ type: "res", id, ok: false, error }));
+    this.close(CLOSE.protocol, "protocol mismatch");
+  }
+
+  #respond(id: string, payload: unknown): void {
+    this.#send(
+      `{"type":"res","id":${JSON.stringify(id)},"ok":true,"payload":${
+        JSON.stringify(payload)
+      }}`,
+    );
+  }
+
+  #request(frame: RequestFrame): void {
+    const { inFlight, limits, handlers } = this.#deps;
+    const { method, id } = frame;
+    const { caller } = this;
+    if (caller === undefined) return;
+    if (!isMethod(method)) {
+      throw new AppError(
+        "bad_input",
+        `Cannot call "${method}": unknown method`,
+      );
+    }
+    const contract = METHODS[method];
+    if (!caller.authority.scopes.has(contract.scope)) {
+      throw new AppError(
+        "forbidden",
+        `Cannot call "${method}": it needs the scope "${contract.scope}"`,
+        {
+          details: {
+            code: "MISSING_SCOPE",
+            scope: `operator.${contract.scope}`,
+          },
+          hint: "Connect with a token that has it",
+        },
+      );
+    }
+    if (this.#requests >= limits.requestsPerSocketMax) {
+      throw new AppError("rate_limited", "Too many requests at once", {
+        retryAfterMs: 100,
+      });
+    }
+    inFlight.check();
+    const input: z.ZodType = contract.input;
+    const params = parseParams(method, input, frame.params ?? {});
+    const handler = handlers[method] as (
+      params: unknown,
+      call: { caller: Caller; signal: AbortSignal },
+    ) => unknown;
+    const run = () => handler(params, { caller, signal: this.signal });
+    const lane = laneOf(method, params);
+    const result = lane === undefined ? run() : this.#inLane(lane, run);
+    // What is known at once is answered at once.
+    if (!(result instanceof Promise)) {
+      this.#respond(id, result);
+      return;
+    }
+    this.#requests++;
+    inFlight.enter();
+    result.then(
+      (payload) => this.#respond(id, payload),
+      (error) => this.#fail(id, error),
+    ).finally(() => {
+      this.#requests--;
+      inFlight.leave();
+    });
+  }
+
+  /** One session's sends keep their order; others do not wait for them. */
+  async #inLane<T>(lane: string, run: () => T | Promise<T>): Promise<T> {
+    const before = this.#lanes.get(lane);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#lanes.set(lane, promise);
+    try {
+      await before;
+      return await run();
+    } finally {
+      resolve();
+      if (this.#lanes.get(lane) === promise) this.#lanes.delete(lane);
+    }
+  }
+}
+
+/** The session whose order a request must keep, if there is one. */
+function laneOf(method: string, params: unknown): string | undefined {
+  if (method !== "chat.send" && method !== "agent" && method !== "chat.abort") {
+    return undefined;
+  }
+  return (params as { sessionKey?: string }).sessionKey;
+}
+
+/** @throws {AppError} `bad_input` naming the first wrong field */
+function parseParams<T>(
+  method: string,
+  schema: z.ZodType<T>,
+  value: unknown,
+): T {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  const path = issue?.path.map(String).join(".") ?? "";
+  throw new AppError(
+    "bad_input",
+    `Cannot call "${method}": ${path === "" ? "" : `"${path}": `}${
+      issue?.message ?? "bad parameters"
+    }`,
+    path === "" ? {} : { details: { field: path } },
+  );
+}

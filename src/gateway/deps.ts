@@ -1,0 +1,140 @@
+/**
+ * What the gateway is given. Narrow on purpose: it sees no room above it and
+ * builds nothing of what it serves.
+ *
+ * @module
+ */
+import type { Turns } from "../agent/turns.ts";
+import type { Authority, Principal } from "../core/authority.ts";
+import type { Log } from "../core/log.ts";
+import type { StoredMessage, Usage } from "../core/message.ts";
+import type {
+  MethodInput,
+  MethodOutput,
+  StatusPayload,
+} from "../core/methods.ts";
+import type { ModelEvent, ModelRequest, Provider } from "../core/model.ts";
+import type { Clock } from "../core/time.ts";
+import type { GatewayConfig } from "./config.ts";
+import type { GatewayLimits } from "./limits.ts";
+
+/** A session's row, as much of it as the wire shows. */
+export interface SessionRow {
+  key: string;
+  /** The id its messages are stored under. */
+  id: string;
+  agentId: string;
+  kind: string;
+  updatedAt: number;
+  label?: string | undefined;
+  title?: string | undefined;
+  channel?: string | undefined;
+  model?: string | undefined;
+  usage: Usage;
+}
+
+/** The sessions and messages that can be read; `store` has more. */
+export interface GatewayStore {
+  sessions: {
+    find(key: string): Promise<SessionRow | undefined>;
+    /** Last used first. */
+    list(
+      query: {
+        limit: number;
+        offset?: number;
+        agentId?: string;
+        activeSince?: number;
+        search?: string;
+      },
+    ): Promise<readonly SessionRow[]>;
+    count(): Promise<number>;
+  };
+  messages: {
+    /** The newest messages of a session, oldest first. */
+    tail(
+      sessionId: string,
+      options: { limit: number },
+    ): Promise<readonly StoredMessage[]>;
+  };
+}
+
+/** A model that can be named: `provider:model`. */
+export interface ListedModel {
+  provider: string;
+  model: string;
+  label?: string | undefined;
+}
+
+/** The providers, by the names models are called with. */
+export interface ModelRouter {
+  /** @throws {AppError} `not_found` when no configured provider has that name */
+  resolve(name: string): { provider: Provider; model: string };
+  list(signal: AbortSignal): Promise<readonly ListedModel[]>;
+  /** One call with retries and breaker; `request.model` is the full name. */
+  stream(
+    request: ModelRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<ModelEvent, void, undefined>;
+}
+
+/** Tokens: made, listed and revoked by `auth`. */
+export interface TokenDesk {
+  /** @throws {AppError} `forbidden` when it asks for more than its maker has */
+  create(
+    input: MethodInput<"token.create">,
+    maker: Authority,
+  ): Promise<MethodOutput<"token.create">>;
+  list(): Promise<MethodOutput<"token.list">["tokens"]>;
+  /** @throws {AppError} `not_found` */
+  revoke(id: string): Promise<void>;
+}
+
+/** One thing readiness depends on. */
+export interface ReadyCheck {
+  name: string;
+  ok: boolean;
+  why?: string | undefined;
+}
+
+/** The tokens of a model call that did not go through the agent. */
+export interface PassedUsage {
+  principal: string;
+  credential: string;
+  /** `provider:model`. */
+  model: string;
+  usage: Usage;
+}
+
+/** Everything the gateway needs. */
+export interface GatewayDeps {
+  config: GatewayConfig;
+  turns: Turns;
+  store: GatewayStore;
+  /** @throws {AppError} `unauthorized`, `rate_limited` */
+  authenticate(
+    presented: { token?: string },
+    from: { address: string },
+  ): Promise<Principal>;
+  /** Calls with a credential's id when it ends. */
+  onRevoked(listener: (credential: string) => void): Disposable;
+  router: ModelRouter;
+  agents(): {
+    defaultId: string;
+    agents: readonly { id: string; name: string }[];
+  };
+  tokens: TokenDesk;
+  /** What `status` says beside what the gateway knows itself. */
+  status(): Omit<StatusPayload, "ts" | "uptimeMs" | "sessions" | "runs">;
+  ready(): Promise<{ ok: boolean; checks: readonly ReadyCheck[] }>;
+  /** Why the agents are off, when they are. */
+  safeMode?: string | undefined;
+  version: string;
+  clock: Clock;
+  log: Log;
+  /** Told of model calls that did not go through the agent. Must not throw. */
+  recordUsage?(passed: PassedUsage): void;
+  /** Who probably holds the port, when it is busy. */
+  portHolder?(): string | undefined;
+  /** Only tests set these. */
+  limits?: Partial<GatewayLimits>;
+}

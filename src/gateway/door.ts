@@ -1,0 +1,131 @@
+/**
+ * What a request must look like before anyone asks who sent it: its Host, its
+ * Origin, and that no other site's page made it. Also the headers every answer
+ * carries.
+ *
+ * Never: a cookie; a pattern or suffix match of a name; trust in an address.
+ *
+ * @module
+ */
+import { AppError } from "../core/errors.ts";
+import type { GatewayConfig } from "./config.ts";
+
+const LOOPBACK = ["127.0.0.1", "localhost", "[::1]"];
+
+const CORS_HEADERS = "authorization, content-type, idempotency-key, " +
+  "x-carapace-session-key, x-carapace-agent-id, x-carapace-model, " +
+  "x-openclaw-session-key, x-openclaw-agent-id, x-openclaw-model, " +
+  "x-stainless-arch, x-stainless-lang, x-stainless-os, " +
+  "x-stainless-package-version, x-stainless-retry-count, " +
+  "x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout";
+
+/** Sent with everything. */
+const SECURITY: readonly (readonly [string, string])[] = [
+  ["x-content-type-options", "nosniff"],
+  ["content-security-policy", "default-src 'none'; frame-ancestors 'none'"],
+  ["cache-control", "no-store"],
+  ["referrer-policy", "no-referrer"],
+  ["cross-origin-resource-policy", "same-origin"],
+];
+
+/** The exact names this gateway answers to. */
+export class Door {
+  readonly #hosts: ReadonlySet<string>;
+  readonly #ownOrigins: ReadonlySet<string>;
+  readonly #configured: ReadonlySet<string>;
+
+  /** @param port The port that is really listened on */
+  constructor(config: Pick<GatewayConfig, "hosts" | "origins">, port: number) {
+    const local = LOOPBACK.map((name) => `${name}:${port}`);
+    const named = config.hosts.map((host) => host.toLowerCase());
+    this.#hosts = new Set([
+      ...local,
+      ...named,
+      ...named.filter((host) => !/:\d+$/.test(host)).map((host) =>
+        `${host}:${port}`
+      ),
+    ]);
+    this.#ownOrigins = new Set(local.map((host) => `http://${host}`));
+    this.#configured = new Set(
+      config.origins.map((origin) => new URL(origin).origin),
+    );
+  }
+
+  /** The Host header, when it is one of ours. @throws `forbidden` */
+  checkHost(request: Request): string {
+    const host = request.headers.get("host");
+    if (host === null) {
+      throw new AppError("bad_input", "Cannot answer: there is no Host header");
+    }
+    if (!this.#hosts.has(host) && !this.#hosts.has(host.toLowerCase())) {
+      throw new AppError(
+        "forbidden",
+        "Cannot answer: this gateway is not reached by that Host",
+        { hint: 'Add the name to "gateway.hosts" if it is meant' },
+      );
+    }
+    return host;
+  }
+
+  /**
+   * Refuses what another site's page sends. Upgrades count as mutations.
+   *
+   * @throws {AppError} `forbidden`
+   */
+  checkOrigin(request: Request, isUpgrade: boolean): void {
+    const { headers, method } = request;
+    const origin = headers.get("origin");
+    if (origin !== null) {
+      if (this.#ownOrigins.has(origin) || this.#configured.has(origin)) return;
+      throw new AppError(
+        "forbidden",
+        "Cannot answer: pages of that Origin may not call this gateway",
+        { hint: 'Add the origin to "gateway.origins" if it is meant' },
+      );
+    }
+    if (!isUpgrade && (method === "GET" || method === "HEAD")) return;
+    const site = headers.get("sec-fetch-site");
+    if (site !== null && site !== "same-origin" && site !== "none") {
+      throw new AppError(
+        "forbidden",
+        "Cannot answer: another site's page sent this request",
+      );
+    }
+  }
+
+  /** The answer to a preflight whose Origin was checked. */
+  preflight(): Response {
+    return new Response(null, {
+      status: 204,
+      headers: {
+        "access-control-allow-methods": "GET, POST, DELETE",
+        "access-control-allow-headers": CORS_HEADERS,
+        "access-control-max-age": "600",
+      },
+    });
+  }
+
+  /** Adds the headers every answer carries, and CORS for configured origins. */
+  dress(response: Response, request: Request): Response {
+    const { headers } = response;
+    for (const [name, value] of SECURITY) {
+      if (!headers.has(name)) headers.set(name, value);
+    }
+    const origin = this.#configured.size === 0
+      ? null
+      : request.headers.get("origin");
+    if (origin !== null && this.#configured.has(origin)) {
+      headers.set("access-control-allow-origin", origin);
+      headers.set("access-control-expose-headers", "retry-after, x-request-id");
+      headers.set("cross-origin-resource-policy", "cross-origin");
+      headers.append("vary", "origin");
+    }
+    return response;
+  }
+}
+
+/** One spelling of an address: IPv4 in IPv6 is IPv4, without brackets. */
+export function canonicalAddress(address: string): string {
+  const plain = address.replace(/^\[|\]$/g, "").toLowerCase();
+  return plain.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/, "");
+}

@@ -1,0 +1,366 @@
+/**
+ * The one listener: every request passes the door, is authenticated, counted
+ * and routed here, in this order, whatever its path.
+ *
+ * Never: a route is reached around this wrapper; an unknown path answers
+ * anything but 401 to someone without a token.
+ *
+ * @module
+ */
+import { Hono } from "@hono/hono";
+import type { Principal } from "../core/authority.ts";
+import { AppError, errorText, ignore } from "../core/errors.ts";
+import { CLOSE, type EventName } from "../core/protocol.ts";
+import { makeId } from "../core/ids.ts";
+import { Call, InFlight } from "./call.ts";
+import type { GatewayDeps } from "./deps.ts";
+import { canonicalAddress, Door } from "./door.ts";
+import { Health } from "./health.ts";
+import { toAppError, toErrorResponse } from "./http_errors.ts";
+import type { Caller } from "./keys.ts";
+import { GATEWAY_LIMITS, type GatewayLimits } from "./limits.ts";
+import { makeHandlers } from "./methods.ts";
+import { parsePath } from "./paths.ts";
+import { Rate } from "./rate.ts";
+import { dialectOf, makeRoutes, type Route } from "./routes.ts";
+import { Sockets } from "./sockets.ts";
+
+export type { GatewayDeps } from "./deps.ts";
+
+/** The running gateway. Disposing closes sockets, streams, then the server. */
+export interface Gateway extends AsyncDisposable {
+  /** Where it listens. */
+  readonly address: { host: string; port: number };
+  /**
+   * Admits nothing more and tells everyone; resolves when nothing is in flight
+   * any more, at the latest after `limitMs`.
+   */
+  drain(options?: { limitMs?: number }): Promise<void>;
+  counts(): { sockets: number; preAuth: number; inFlight: number };
+  /** Sends an event of another room to those whose scopes allow it. */
+  publish(
+    event: EventName,
+    payload: object,
+    to?: (caller: Caller) => boolean,
+  ): void;
+}
+
+type Env = { Bindings: { call: Call } };
+
+/** What the wrapper works with. */
+class Room {
+  readonly deps: GatewayDeps;
+  readonly limits: GatewayLimits;
+  readonly inFlight: InFlight;
+  readonly health: Health;
+  readonly sockets: Sockets;
+  readonly routes: readonly Route[];
+  readonly #app: Hono<Env>;
+  readonly #public: ReadonlySet<string>;
+  door: Door;
+  isDraining = false;
+  isClosing = false;
+
+  constructor(deps: GatewayDeps) {
+    this.deps = deps;
+    const limits = this.limits = { ...GATEWAY_LIMITS, ...deps.limits };
+    const startedAt = deps.clock.now();
+    this.inFlight = new InFlight(limits.inFlightMax);
+    this.door = new Door(deps.config, deps.config.port);
+    this.health = new Health(deps, {
+      limits,
+      connections: () => this.sockets.count,
+    });
+    this.sockets = new Sockets({
+      deps,
+      limits,
+      inFlight: this.inFlight,
+      health: this.health,
+      host: deps.config.host,
+      startedAt,
+      moreEvents: [],
+    });
+    const rate = (perSecond: number, burst: number) =>
+      new Rate({ perSecond, burst, identitiesMax: limits.identitiesMax });
+    const turns = rate(limits.turnsPerSecond, limits.turnsBurst);
+    const isAttended = () => this.sockets.isAttended();
+    const isDraining = () => this.isDraining;
+    this.sockets.serve(makeHandlers({
+      deps,
+      limits,
+      health: this.health,
+      turnRate: turns,
+      startedAt,
+      presence: (caller) => this.sockets.presence(caller),
+      isAttended,
+      isDraining,
+    }));
+    this.routes = makeRoutes({
+      deps,
+      limits,
+      rates: {
+        turns,
+        passThrough: rate(
+          limits.passThroughPerSecond,
+          limits.passThroughBurst,
+        ),
+      },
+      isAttended,
+      isDraining,
+      health: this.health,
+      mayRead: (call) => this.#mayRead(call),
+    });
+    this.#public = new Set(
+      this.routes.filter(({ scope }) => scope === "public").map(({ path }) =>
+        path
+      ),
+    );
+    this.#app = makeApp(this.routes);
+  }
+
+  /** Whether a public row may tell more: a token was sent, and it may read. */
+  async #mayRead(call: Call): Promise<boolean> {
+    if (!call.request.headers.has("authorization")) return false;
+    const principal = await this.#authenticate(call.request, call.address);
+    return principal.authority.scopes.has("read");
+  }
+
+  async #authenticate(request: Request, address: string): Promise<Principal> {
+    const header = request.headers.get("authorization");
+    const token = header === null
+      ? undefined
+      : /^Bearer +([^\s]{1,512})$/i.exec(header)?.[1];
+    if (header !== null && token === undefined) {
+      throw new AppError(
+        "unauthorized",
+        "Cannot read the Authorization header: it is not a Bearer token",
+      );
+    }
+    return await this.deps.authenticate(
+      token === undefined ? {} : { token },
+      { address },
+    );
+  }
+
+  /** Answers one request; errors become answers here and nowhere else. */
+  readonly serve = async (
+    request: Request,
+    info: Deno.ServeHandlerInfo<Deno.NetAddr>,
+  ): Promise<Response> => {
+    const address = canonicalAddress(info.remoteAddr.hostname);
+    let call: Call | undefined;
+    let path = "";
+    try {
+      const isUpgrade = request.headers.has("upgrade");
+      const host = this.door.checkHost(request);
+      path = parsePath(request.url, host);
+      this.door.checkOrigin(request, isUpgrade);
+      if (isUpgrade && (path === "/ws" || path === "/")) {
+        return await this.#upgrade(request, address);
+      }
+      if (request.method === "OPTIONS" && request.headers.has("origin")) {
+        return this.door.dress(this.door.preflight(), request);
+      }
+      if (path !== "/health/live" && path !== "/health/ready") this.#admit();
+      call = new Call(request, { path, address, inFlight: this.inFlight });
+      if (!this.#public.has(path)) {
+        call.principal = await this.#authenticate(request, address);
+      }
+      const response = await this.#app.fetch(request, { call });
+      const now = this.deps.clock.now();
+      response.headers.set("x-request-id", makeId("req", now));
+      return this.door.dress(response, request);
+    } catch (thrown) {
+      return this.door.dress(this.#refuse(request, path, thrown), request);
+    } finally {
+      if (call?.isStreaming === false) call.end();
+    }
+  };
+
+  #admit(): void {
+    if (this.isDraining) {
+      throw new AppError(
+        "unavailable",
+        "Cannot take the request: the gateway is shutting down",
+        { retryAfterMs: this.limits.retryAfterMs },
+      );
+    }
+    this.inFlight.check();
+  }
+
+  #refuse(request: Request, path: string, thrown: unknown): Response {
+    // A call that was ended on purpose fails with the reason of its end.
+    const error = toAppError(thrown);
+    if (error.code === "internal") {
+      this.deps.log("error", "gateway.request_failed", {
+        path: path.slice(0, 200),
+        method: request.method,
+        error: errorText(error.cause),
+      });
+    }
+    return toErrorResponse(error, dialectOf(path));
+  }
+
+  async #upgrade(request: Request, address: string): Promise<Response> {
+    this.#admit();
+    const principal = request.headers.has("authorization")
+      ? await this.#authenticate(request, address)
+      : undefined;
+    return this.sockets.accept(request, { address, principal });
+  }
+
+  /** A credential ended: so do its sockets, its requests and its runs. */
+  revoke(credential: string): void {
+    const sockets = this.sockets.revoke(credential);
+    this.inFlight.abort(
+      new AppError("unauthorized", "The credential was revoked"),
+      (call) => call.principal?.authority.credential === credential,
+    );
+    const runs = this.deps.turns.abortCredential(credential).length;
+    this.deps.log("info", "gateway.revoked", { credential, sockets, runs });
+  }
+}
+
+/** The router, made of the rows. It sees the path the wrapper parsed. */
+function makeApp(routes: readonly Route[]): Hono<Env> {
+  const app = new Hono<Env>({
+    getPath: (_request, options) =>
+      (options as { env: Env["Bindings"] }).env.call.path,
+  });
+  for (const { method, path, scope, handle } of routes) {
+    app.on(method, path, (c) => {
+      const { call } = c.env;
+      if (
+        scope !== "public" && scope !== "handshake" &&
+        !call.caller.authority.scopes.has(scope)
+      ) {
+        throw new AppError(
+          "forbidden",
+          `Cannot ${method} ${path}: it needs the scope "${scope}"`,
+          { details: { code: "MISSING_SCOPE", scope: `operator.${scope}` } },
+        );
+      }
+      return handle(call);
+    });
+  }
+  app.notFound((c) => {
+    const { path } = c.env.call;
+    const known = routes.filter((route) => route.path === path);
+    if (known.length === 0) {
+      throw new AppError("not_found", "Cannot find anything at that path");
+    }
+    throw new AppError(
+      "bad_input",
+      `Cannot ${c.req.method} ${path}: it takes ${
+        known.map(({ method }) => method).join(", ")
+      }`,
+      { details: { status: 405 } },
+    );
+  });
+  app.onError((error) => {
+    throw error;
+  });
+  return app;
+}
+
+function listen(room: Room): Deno.HttpServer<Deno.NetAddr> {
+  const { config, log, portHolder } = room.deps;
+  const { host, port } = config;
+  try {
+    return Deno.serve({
+      hostname: host,
+      port,
+      onListen: ({ hostname, port }) =>
+        log("info", "gateway.listening", { host: hostname, port }),
+      onError: (error) => {
+        log("error", "gateway.serve_failed", { error: errorText(error) });
+        return new Response(null, { status: 500 });
+      },
+    }, room.serve);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+    const holder = portHolder?.();
+    throw new AppError(
+      "conflict",
+      `Cannot listen on ${host}:${port}: another program does` +
+        (holder === undefined ? "" : ` (${holder})`),
+      {
+        cause: error,
+        hint: `Stop it (it may be another carapace: "carapace status"), or ` +
+          `choose another port: CARAPACE_PORT=${port + 1}`,
+      },
+    );
+  }
+}
+
+/** Makes the routes without opening anything, for documents and tests. */
+export function routesOf(deps: GatewayDeps): readonly Route[] {
+  const room = new Room(deps);
+  void room.sockets.close(CLOSE.done, "");
+  return room.routes;
+}
+
+/**
+ * Opens the gateway.
+ *
+ * @throws {AppError} `conflict` when the port is taken
+ */
+export async function openGateway(deps: GatewayDeps): Promise<Gateway> {
+  const room = new Room(deps);
+  const { sockets, inFlight, limits } = room;
+  let server: Deno.HttpServer<Deno.NetAddr>;
+  try {
+    await room.health.prime();
+    server = listen(room);
+  } catch (error) {
+    await sockets.close(CLOSE.tryLater, "");
+    throw error;
+  }
+  const address = { host: server.addr.hostname, port: server.addr.port };
+  room.door = new Door(deps.config, address.port);
+  const watching = deps.turns.watch((event, run) => sockets.onTurn(event, run));
+  const revoking = deps.onRevoked((credential) => room.revoke(credential));
+  const waitAtMost = async (wait: Promise<unknown>, limitMs: number) => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, limitMs);
+    await Promise.race([wait, promise]);
+    clearTimeout(timer);
+  };
+  return {
+    address,
+    counts: () => ({
+      sockets: sockets.count,
+      preAuth: sockets.preAuthCount,
+      inFlight: inFlight.count,
+    }),
+    publish: (event, payload, to) => sockets.publish(event, payload, to),
+    drain: async ({ limitMs = 0 } = {}) => {
+      if (!room.isDraining) {
+        room.isDraining = true;
+        sockets.publish("shutdown", {
+          reason: "shutting down",
+          restartExpectedMs: limits.retryAfterMs,
+        });
+      }
+      await waitAtMost(inFlight.idle(), limitMs);
+    },
+    [Symbol.asyncDispose]: async () => {
+      if (room.isClosing) return;
+      room.isClosing = true;
+      room.isDraining = true;
+      watching[Symbol.dispose]();
+      revoking[Symbol.dispose]();
+      // In this order: the server's own shutdown would close sockets with 1001
+      // and wait for ever for a stream that is still open.
+      await sockets.close(CLOSE.tryLater, "shutting down");
+      inFlight.abort(
+        new AppError("unavailable", "The gateway is shutting down"),
+        () => true,
+      );
+      await waitAtMost(
+        server.shutdown().catch(ignore("the server was closing")),
+        limits.shutdownMs,
+      );
+    },
+  };
+}

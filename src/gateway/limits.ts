@@ -1,0 +1,70 @@
+/**
+ * Every bound of the gateway, in one table. `docs/limits.md` is made from it.
+ *
+ * @module
+ */
+import { WIRE_LIMITS } from "../core/protocol.ts";
+
+export const GATEWAY_LIMITS = {
+  ...WIRE_LIMITS,
+  /** Characters of a request's path, before decoding. */
+  pathCharsMax: 2_048,
+  /** A request's body, and how long it may take to arrive. */
+  bodyBytesMax: 1_048_576,
+  apiBodyBytesMax: 4_194_304,
+  bodyMs: 30_000,
+  /** Values in a body of `/v1/*`; other bodies have `nodesMax`. */
+  apiNodesMax: 200_000,
+  /** Requests being answered at once, HTTP and WebSocket together. */
+  inFlightMax: 512,
+  /** Of those, how many one socket may have. */
+  requestsPerSocketMax: 128,
+  socketsMax: 1_024,
+  /** Sockets that have not authenticated. */
+  preAuthSocketsMax: 8,
+  preAuthPerAddressMax: 4,
+  /** A socket with more unread than this is cut at once. */
+  unreadBytesMax: 8_388_608,
+  /** Events kept back for a slow reader, and how long before it is cut. */
+  heldEventsMax: 1_000,
+  slowMs: 10_000,
+  heldPollMs: 25,
+  /** Deltas of a reply longer than this are merged to one each `deltaMs`. */
+  deltaCharsMin: 4_096,
+  deltaMs: 100,
+  /** Runs whose text so far is remembered for cumulative deltas. */
+  feedsMax: 2_048,
+  /** Characters of one answer of `chat.history`. */
+  historyCharsMax: 1_048_576,
+  /** Session rows looked through for one `sessions.list`. */
+  sessionsScannedMax: 5_000,
+  presenceMs: 50,
+  /** A vendor's whole answer, held before it is sent on. */
+  answerBytesMax: 16_777_216,
+  errorBytesMax: 65_536,
+  /** The end of a streamed answer, kept to find its token counts. */
+  tailBytesMax: 8_192,
+  /** Longest wait for a first piece before a stream's headers are sent. */
+  streamHeadMs: 5_000,
+  streamKeepAliveMs: 15_000,
+  /** How long one answer of readiness and one count of sessions are good for. */
+  readyMs: 1_000,
+  countMs: 1_000,
+  retryAfterMs: 2_000,
+  /** Per identity: a second's worth and the burst. */
+  turnsPerSecond: 60,
+  turnsBurst: 120,
+  readsPerSecond: 20_000,
+  readsBurst: 20_000,
+  passThroughPerSecond: 5_000,
+  passThroughBurst: 5_000,
+  identitiesMax: 4_096,
+  /** Goodbye: close frames, then the server itself. */
+  closeMs: 300,
+  shutdownMs: 1_000,
+} as const;
+
+/** The same bounds, where a test may set others. */
+export type GatewayLimits = {
+  readonly [K in keyof typeof GATEWAY_LIMITS]: number;
+};

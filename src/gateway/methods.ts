@@ -1,0 +1,428 @@
+/**
+ * The WebSocket methods' handlers, one for each contract in `core/methods.ts`.
+ * Scope and parameters were checked before a handler runs.
+ *
+ * Never: a session or run of another is read, stopped or waited for; the checks
+ * are `Caller`'s.
+ *
+ * @module
+ */
+import type { z } from "zod";
+import type { RunView, TurnRequest } from "../agent/turns.ts";
+import { AppError } from "../core/errors.ts";
+import { agentOf } from "../core/ids.ts";
+import type { ImagePart, StoredMessage } from "../core/message.ts";
+import { textOf } from "../core/message.ts";
+import {
+  type MethodName,
+  type MethodOutput,
+  METHODS,
+  type SessionSummary,
+} from "../core/methods.ts";
+import type { GatewayDeps, SessionRow } from "./deps.ts";
+import type { Health } from "./health.ts";
+import type { Caller } from "./keys.ts";
+import type { GatewayLimits } from "./limits.ts";
+import { checkServing } from "./openai.ts";
+import { checkModelChoice, labelsOf, toInbound } from "./openai_agent.ts";
+import { toImage, toThinkingTokens } from "./openai_schema.ts";
+import type { Rate } from "./rate.ts";
+
+/** A method's parameters after its schema. */
+type Params<M extends MethodName> = z.output<(typeof METHODS)[M]["input"]>;
+
+/** What a handler is given of its connection. */
+export interface MethodCall {
+  caller: Caller;
+  /** Aborts when the socket closes. */
+  signal: AbortSignal;
+}
+
+export type Handler<M extends MethodName> = (
+  params: Params<M>,
+  call: MethodCall,
+) => MethodOutput<M> | Promise<MethodOutput<M>>;
+
+/** A row for every method: a missing one does not compile. */
+export type Handlers = { readonly [M in MethodName]: Handler<M> };
+
+/** What the handlers work on. */
+export interface MethodDeps {
+  deps: GatewayDeps;
+  limits: GatewayLimits;
+  health: Health;
+  turnRate: Rate;
+  startedAt: number;
+  presence(caller: Caller): MethodOutput<"system-presence">;
+  isAttended(): boolean;
+  isDraining(): boolean;
+}
+
+/** A session's row as the wire shows it. */
+function toSummary(row: SessionRow): SessionSummary {
+  const { key, kind, id, agentId, updatedAt, channel, model, usage } = row;
+  const label = row.label ?? row.title;
+  return {
+    key,
+    kind,
+    updatedAt,
+    sessionId: id,
+    agentId,
+    inputTokens: usage.inputTokens,
+    outputTokens: usage.outputTokens,
+    ...(label === undefined ? {} : { label }),
+    ...(channel === undefined ? {} : { channel }),
+    ...(model === undefined ? {} : { model }),
+  };
+}
+
+/** A stored message as the field's clients know it. */
+function toHistory(
+  message: StoredMessage,
+): MethodOutput<"chat.history">["messages"][number] {
+  return {
+    role: message.role,
+    content: message.parts.map((part) => {
+      switch (part.kind) {
+        case "text":
+          return { type: "text", text: part.text };
+        case "thinking":
+          return { type: "thinking", thinking: part.text };
+        case "image":
+          return { type: "image", mimeType: part.mime, data: part.data };
+        case "tool_call":
+          return {
+            type: "toolCall",
+            id: part.id,
+            name: part.name,
+            arguments: part.args,
+          };
+        case "tool_result":
+          return {
+            type: "toolResult",
+            toolCallId: part.callId,
+            name: part.name,
+            text: part.text,
+            isError: part.isError,
+          };
+        default:
+          return part satisfies never;
+      }
+    }),
+    timestamp: message.at,
+    seq: message.seq,
+    ...(message.runId === undefined ? {} : { runId: message.runId }),
+  };
+}
+
+function toImages(
+  attachments: Params<"chat.send">["attachments"],
+  label: ImagePart["label"],
+): ImagePart[] {
+  return (attachments ?? []).map(({ content, mimeType }) =>
+    toImage(
+      content.startsWith("data:")
+        ? content
+        : `data:${mimeType ?? ""};base64,${content}`,
+      label,
+    )
+  );
+}
+
+/** Refuses what no part of this program does, instead of pretending. */
+function checkDelivery(
+  params: { deliver?: boolean | undefined; to?: string; channel?: string },
+): void {
+  const { deliver, to, channel } = params;
+  if (
+    deliver === true || to !== undefined ||
+    (channel !== undefined && channel !== "webchat" && channel !== "ws")
+  ) {
+    throw new AppError(
+      "bad_input",
+      "Cannot deliver the reply elsewhere: it goes to the caller",
+      { hint: 'Leave out "deliver", "to" and "channel"' },
+    );
+  }
+}
+
+/** Everything the methods do, as functions with names. */
+class Work {
+  readonly #on: MethodDeps;
+
+  constructor(on: MethodDeps) {
+    this.#on = on;
+  }
+
+  /** @throws {AppError} `unavailable` while closing or in safe mode */
+  #checkAdmitting(caller: Caller): void {
+    const { deps, limits, turnRate, isDraining } = this.#on;
+    checkServing(deps);
+    if (isDraining()) {
+      throw new AppError(
+        "unavailable",
+        "Cannot start a turn: the gateway is shutting down",
+        { retryAfterMs: limits.retryAfterMs },
+      );
+    }
+    turnRate.take(caller.principal.id, deps.clock.now());
+  }
+
+  /** A turn request out of what `chat.send` and `agent` have in common. */
+  async toTurn(
+    caller: Caller,
+    params: {
+      message: string;
+      idempotencyKey: string;
+      sessionKey?: string | undefined;
+      agentId?: string | undefined;
+      thinking?: string | undefined;
+      attachments?: Params<"chat.send">["attachments"];
+      timeoutMs?: number | undefined;
+    },
+  ): Promise<TurnRequest> {
+    this.#checkAdmitting(caller);
+    const { deps, isAttended } = this.#on;
+    const now = deps.clock.now();
+    const agent = params.agentId ?? deps.agents().defaultId;
+    const sessionKey = params.sessionKey === undefined
+      ? undefined
+      : await caller.toKey(params.sessionKey, agent);
+    const agentId = sessionKey === undefined
+      ? caller.checkAgent(agent)
+      : agentOf(sessionKey);
+    if (params.agentId !== undefined && params.agentId !== agentId) {
+      throw new AppError(
+        "bad_input",
+        `Cannot use agent "${params.agentId}": the session is of "${agentId}"`,
+      );
+    }
+    const labels = labelsOf(caller, now);
+    return {
+      inbound: toInbound(caller, {
+        id: params.idempotencyKey,
+        channel: "ws",
+        text: params.message,
+        images: toImages(params.attachments, labels.other),
+        label: labels.user,
+        now,
+      }),
+      authority: caller.authority,
+      agentId,
+      attended: isAttended(),
+      ...(sessionKey === undefined ? {} : { sessionKey }),
+      ...(params.thinking === undefined
+        ? {}
+        : { thinkingTokens: toThinkingTokens(params.thinking) }),
+      ...(params.timeoutMs === undefined || params.timeoutMs === 0
+        ? {}
+        : { limitMs: params.timeoutMs }),
+    };
+  }
+
+  async history(
+    params: Params<"chat.history">,
+    caller: Caller,
+  ): Promise<MethodOutput<"chat.history">> {
+    const { store, agents } = this.#on.deps;
+    const sessionKey = await caller.toKey(
+      params.sessionKey,
+      agents().defaultId,
+    );
+    const row = await store.sessions.find(sessionKey);
+    if (row === undefined) return { sessionKey, sessionId: "", messages: [] };
+    const stored = await store.messages.tail(row.id, {
+      limit: params.limit ?? 200,
+    });
+    const messages: MethodOutput<"chat.history">["messages"] = [];
+    let chars = 0;
+    for (const message of stored.toReversed()) {
+      const shown = toHistory(message);
+      chars += JSON.stringify(shown).length;
+      if (chars > this.#on.limits.historyCharsMax && messages.length > 0) break;
+      messages.push(shown);
+    }
+    return { sessionKey, sessionId: row.id, messages: messages.reverse() };
+  }
+
+  /** The caller's sessions that match, last used first. */
+  async sessions(
+    params: Params<"sessions.list">,
+    caller: Caller,
+  ): Promise<SessionSummary[]> {
+    const { deps, limits } = this.#on;
+    const { agentId, activeMinutes, search, offset = 0, limit = 200 } = params;
+    const query = {
+      ...(agentId === undefined ? {} : { agentId }),
+      ...(search === undefined ? {} : { search }),
+      ...(activeMinutes === undefined
+        ? {}
+        : { activeSince: deps.clock.now() - activeMinutes * 60_000 }),
+    };
+    const { sessions } = deps.store;
+    // The store knows no callers: for all but the owner, look and pick.
+    const rows = caller.isOwner
+      ? await sessions.list({ ...query, limit, offset })
+      : await sessions.list({ ...query, limit: limits.sessionsScannedMax });
+    const own = rows.filter((row) => caller.ownsSession(row.key));
+    const matching = caller.isOwner ? own : own.slice(offset, offset + limit);
+    const summaries = matching.map(toSummary);
+    if (params.includeLastMessage === true) {
+      await Promise.all(summaries.map((summary) => this.#addLast(summary)));
+    }
+    return summaries;
+  }
+
+  async #addLast(summary: SessionSummary): Promise<void> {
+    const [last] = await this.#on.deps.store.messages.tail(
+      summary.sessionId,
+      { limit: 1 },
+    );
+    if (last !== undefined) summary.lastMessage = textOf(last).slice(0, 280);
+  }
+
+  /** A run the caller may see. @throws `not_found`, also when it may not */
+  async run(runId: string, caller: Caller): Promise<RunView> {
+    const run = await this.#on.deps.turns.find(runId);
+    if (run === undefined || !caller.maySee(run)) {
+      throw new AppError("not_found", `Cannot find run "${runId}"`);
+    }
+    return run;
+  }
+
+  async abort(
+    params: Params<"chat.abort">,
+    caller: Caller,
+  ): Promise<MethodOutput<"chat.abort">> {
+    const { turns, agents } = this.#on.deps;
+    const key = await caller.toKey(params.sessionKey, agents().defaultId);
+    const runIds = params.runId === undefined ? turns.abort(key) : turns.abort(
+      (await this.run(params.runId, caller)).sessionKey,
+      params.runId,
+    );
+    return { ok: true, aborted: runIds.length > 0, runIds };
+  }
+
+  async wait(
+    params: Params<"agent.wait">,
+    call: MethodCall,
+  ): Promise<MethodOutput<"agent.wait">> {
+    const { runId } = await this.run(params.runId, call.caller);
+    const outcome = await this.#on.deps.turns.wait(runId, {
+      timeoutMs: params.timeoutMs ?? 30_000,
+      signal: call.signal,
+    });
+    if (outcome === undefined) return { runId, status: "timeout" };
+    const { reason, startedAt, endedAt, reply, usage, message } = outcome;
+    return {
+      runId,
+      status: reason === "done" ? "ok" : "error",
+      startedAt,
+      endedAt,
+      reply,
+      usage,
+      ...(reason === "done" ? {} : { error: message ?? reason }),
+    };
+  }
+
+  async status(caller: Caller): Promise<MethodOutput<"status">> {
+    const { deps, startedAt } = this.#on;
+    const now = deps.clock.now();
+    const said = deps.status();
+    const recent = await this.sessions({ limit: 10 }, caller);
+    return {
+      ...said,
+      // The paths and hosts behind the sandbox are the owner's business.
+      posture: caller.isOwner ? said.posture : { ...said.posture, grants: {} },
+      ts: now,
+      uptimeMs: now - startedAt,
+      sessions: {
+        count: caller.isOwner
+          ? this.#on.health.brief().sessions.count
+          : recent.length,
+        recent,
+      },
+      runs: deps.turns.counts(),
+      ...(deps.safeMode === undefined ? {} : { safeMode: deps.safeMode }),
+    };
+  }
+}
+
+/** The table. */
+export function makeHandlers(on: MethodDeps): Handlers {
+  const { deps, health } = on;
+  const work = new Work(on);
+  return {
+    health: ({ probe }) =>
+      probe === true
+        ? health.ready().then(() => health.brief())
+        : health.brief(),
+    status: (_, { caller }) => work.status(caller),
+    "system-presence": (_, { caller }) => on.presence(caller),
+    "chat.send": async (params, { caller }) => {
+      checkDelivery({ deliver: params.deliver });
+      const turn = await work.toTurn(caller, params);
+      const { runId, status } = await deps.turns.start(turn);
+      return { runId, status };
+    },
+    "chat.history": (params, { caller }) => work.history(params, caller),
+    "chat.abort": (params, { caller }) => work.abort(params, caller),
+    "sessions.list": async (params, { caller }) => {
+      const sessions = await work.sessions(params, caller);
+      return { ts: deps.clock.now(), count: sessions.length, sessions };
+    },
+    agent: async (params, { caller }) => {
+      const { deliver, to, channel, model, extraSystemPrompt } = params;
+      checkDelivery({
+        deliver,
+        ...(to === undefined ? {} : { to }),
+        ...(channel === undefined ? {} : { channel }),
+      });
+      if (model !== undefined) checkModelChoice(caller, model);
+      const { runId } = await deps.turns.start({
+        ...await work.toTurn(caller, params),
+        ...(model === undefined ? {} : { model }),
+        ...(extraSystemPrompt === undefined
+          ? {}
+          : { preamble: extraSystemPrompt }),
+      });
+      return { runId, status: "accepted" };
+    },
+    "agent.wait": (params, call) => work.wait(params, call),
+    "models.list": async (_, { caller, signal }) => {
+      const models = deps.safeMode === undefined
+        ? await deps.router.list(signal)
+        : [];
+      return {
+        models: models.map(({ provider, model, label }) => ({
+          id: `${provider}:${model}`,
+          label: label ?? model,
+          provider,
+          model,
+        })).filter(({ id }) => caller.authority.allowsModel(id)),
+      };
+    },
+    "agents.list": (_, { caller }) => {
+      const { defaultId, agents } = deps.agents();
+      return {
+        defaultId,
+        mainKey: "main",
+        scope: "per-sender",
+        agents: agents.filter(({ id }) => caller.authority.allowsAgent(id))
+          .map(({ id, name }) => ({ id, name })),
+      };
+    },
+    "token.create": (params, { caller }) =>
+      deps.tokens.create(params, caller.authority),
+    "token.list": async () => ({ tokens: await deps.tokens.list() }),
+    "token.revoke": async ({ id }) => {
+      await deps.tokens.revoke(id);
+      return { ok: true, id };
+    },
+  };
+}
+
+/** Whether a name is a method's. */
+export function isMethod(name: string): name is MethodName {
+  return Object.hasOwn(METHODS, name);
+}

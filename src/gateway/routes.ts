@@ -1,0 +1,97 @@
+/**
+ * The HTTP routes as rows: method, path, scope, handler. Scope is a required
+ * field, so nothing is open by oversight; public rows are listed in a test.
+ *
+ * Never: a handler decides who the caller is.
+ *
+ * @module
+ */
+import type { Scope } from "../core/authority.ts";
+import { AppError } from "../core/errors.ts";
+import type { Call } from "./call.ts";
+import type { Health } from "./health.ts";
+import { type Dialect, json } from "./http_errors.ts";
+import { chatCompletions, listModels, type OpenAiDeps } from "./openai.ts";
+
+/** One route. `handshake` rows authenticate inside the WebSocket. */
+export interface Route {
+  method: "GET" | "POST";
+  path: string;
+  scope: Scope | "public" | "handshake";
+  about: string;
+  handle(call: Call): Response | Promise<Response>;
+}
+
+/** What a public row may find out about a caller that sent a token anyway. */
+export type MayRead = (call: Call) => Promise<boolean>;
+
+function upgradeRequired(): never {
+  throw new AppError("bad_input", "Cannot answer: this is a WebSocket", {
+    details: { status: 426 },
+  });
+}
+
+/** Every route there is. */
+export function makeRoutes(
+  on: OpenAiDeps & { health: Health; mayRead: MayRead; isDraining(): boolean },
+): Route[] {
+  return [
+    {
+      method: "GET",
+      path: "/health/live",
+      scope: "public",
+      about: "The process answers",
+      handle: () => json({ status: "ok" }),
+    },
+    {
+      method: "GET",
+      path: "/health/ready",
+      scope: "public",
+      about: "200 or 503; with a token that may read, each check by name",
+      handle: async (call) => {
+        const { ok, checks } = await on.health.ready();
+        const isReady = ok && !on.isDraining();
+        const status = isReady
+          ? "ok"
+          : on.isDraining()
+          ? "draining"
+          : "unavailable";
+        const detail = await on.mayRead(call) ? { checks } : {};
+        return json({ status, ...detail }, isReady ? 200 : 503);
+      },
+    },
+    {
+      method: "GET",
+      path: "/v1/models",
+      scope: "chat",
+      about: "Agents and models, in OpenAI's shape",
+      handle: (call) => listModels(call, on),
+    },
+    {
+      method: "POST",
+      path: "/v1/chat/completions",
+      scope: "chat",
+      about: "An agent's turn, or a model's answer passed through",
+      handle: (call) => chatCompletions(call, on),
+    },
+    {
+      method: "GET",
+      path: "/ws",
+      scope: "handshake",
+      about: "The WebSocket protocol",
+      handle: upgradeRequired,
+    },
+    {
+      method: "GET",
+      path: "/",
+      scope: "handshake",
+      about: "The WebSocket protocol, where older clients look for it",
+      handle: upgradeRequired,
+    },
+  ];
+}
+
+/** The dialect a path's errors are in. */
+export function dialectOf(path: string): Dialect {
+  return path.startsWith("/v1/") ? "openai" : "plain";
+}
