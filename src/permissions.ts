@@ -88,14 +88,19 @@ export function permissionsFor(
   settings: Settings,
   facts: Facts,
 ): Permissions {
+  const gateway = listenAddress(settings.gateway, facts.env);
   const common = [
-    ...gatewayNeeds(listenAddress(settings.gateway, facts.env)),
+    ...gatewayNeeds(gateway),
     ...stateNeeds(facts),
     ...configNeeds(facts),
     ...envNeeds(ENV_NAMES),
   ];
   if (verb !== "start") {
-    return collect([...common, ...clientNeeds(settings, facts)]);
+    const names = vendorNeeds(settings, facts)
+      .filter(({ kind }) => kind === "env");
+    const variables = variableNeeds(facts.variables ?? []);
+    const own = clientNeeds(gateway, facts);
+    return collect([...common, ...own, ...names, ...variables]);
   }
   checkRoots(settings.tools.roots, facts);
   return collect([
@@ -108,15 +113,22 @@ export function permissionsFor(
 }
 
 /**
- * For a configuration that cannot be used: its state directory and its default
- * address, so that the gateway can come up and say what is wrong.
+ * For a configuration that cannot be used: its state directory, its default
+ * address, and the variables it refers to, so that the gateway can come up and
+ * say what is wrong, and see when it is repaired.
  */
-export function safePermissions(facts: Facts): Permissions {
+export function safePermissions(verb: string, facts: Facts): Permissions {
+  const gateway = safeGateway(facts.env);
+  const harmless = (facts.variables ?? []).filter((name) =>
+    ENV_NAME.test(name) && !STEERING.test(name)
+  );
   return collect([
-    ...gatewayNeeds(safeGateway(facts.env)),
+    ...gatewayNeeds(gateway),
     ...stateNeeds(facts),
     ...configNeeds(facts),
     ...envNeeds(ENV_NAMES),
+    ...variableNeeds(harmless),
+    ...verb === "start" ? [] : clientNeeds(gateway, facts),
   ]);
 }
 
@@ -199,6 +211,8 @@ function vendorNeeds({ providers }: Settings, { env }: Facts): Need[] {
   }
 }
 
+const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
+
 /**
  * Variables that steer the runtime, the loader or every connection: they never
  * reach the service, whoever names them.
@@ -219,9 +233,9 @@ function variableNeeds(names: readonly string[]): Need[] {
   });
 }
 
-function clientNeeds(settings: Settings, { env }: Facts): Need[] {
+function clientNeeds(gateway: GatewayConfig, { env }: Facts): Need[] {
   const needs = envNeeds(CLIENT_ENV_NAMES);
-  const { host, port } = listenAddress(settings.gateway, env);
+  const { host, port } = gateway;
   if (host === "0.0.0.0" || host === "::") {
     needs.push(need("net", `127.0.0.1:${port}`, "gateway.host, gateway.port"));
   }
@@ -323,7 +337,7 @@ function checkHost({ value, because }: Need): void {
 
 /** One variable: a trailing `*` would grant every name that begins so. */
 function checkName({ value, because }: Need): void {
-  if (value === true || /^[A-Za-z_][A-Za-z0-9_]*$/.test(value)) return;
+  if (value === true || ENV_NAME.test(value)) return;
   throw new AppError(
     "bad_input",
     `Cannot grant the variable ${JSON.stringify(value)}: it is not a name`,
@@ -434,15 +448,15 @@ export function planFor(
   loaded: Loaded<Settings>,
   facts: Facts,
 ): Plan {
+  const { variables = [] } = loaded;
+  const known = { ...facts, variables };
   const safe = (problems: readonly Problem[]): Plan => {
-    const permissions = safePermissions(facts);
+    const permissions = safePermissions(verb, known);
     const grants = grantsOf(permissions);
     return { permissions, flags: toFlags(permissions), grants, problems };
   };
   if (!loaded.ok) return safe(loaded.problems);
   try {
-    const { variables } = loaded;
-    const known = { ...facts, variables };
     const permissions = permissionsFor(verb, loaded.value, known);
     const grants = grantsOf(permissions, loaded.where);
     return { permissions, flags: toFlags(permissions), grants, problems: [] };

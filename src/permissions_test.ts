@@ -168,7 +168,7 @@ Deno.test("permissionsFor() refuses what would mean something else in a flag", a
       assert.match(problem?.message ?? "", /^Cannot grant/);
       assert.match(problem?.path ?? "", /^(tools\.roots|gateway\.host)$/);
       assert.equal(typeof problem?.line, "number");
-      assert.deepEqual(plan.flags, toFlags(safePermissions(facts)));
+      assert.deepEqual(plan.flags, toFlags(safePermissions("start", facts)));
     });
   }
   await t.step("a neighbour of the state directory is fine", () => {
@@ -221,11 +221,19 @@ Deno.test("planFor() gives a bad configuration its state directory and default a
   const env = recordEnv({ CARAPACE_PORT: "20001" });
   const plan = planFor(
     "start",
-    { ok: false, problems: [problem], source: "x" },
+    {
+      ok: false,
+      problems: [problem],
+      source: "x",
+      variables: ["MY_KEY", "HTTP_PROXY"],
+    },
     { ...facts, env, configFiles: ["/etc/carapace.jsonc"] },
   );
   assert.deepEqual(plan.problems, [problem]);
   assert.deepEqual(listOf(plan.flags, "--allow-net"), ["127.0.0.1:20001"]);
+  const names = listOf(plan.flags, "--allow-env") ?? [];
+  assert.ok(names.includes("MY_KEY"), "its repair can be seen");
+  assert.ok(!names.includes("HTTP_PROXY") && !names.includes("OPENAI_API_KEY"));
   assert.deepEqual(listOf(plan.flags, "--allow-write"), [facts.stateDir]);
   assert.deepEqual(listOf(plan.flags, "--allow-read"), [
     facts.stateDir,
@@ -259,7 +267,11 @@ Deno.test("permissionsFor() gives other verbs the gateway and the state director
     "gateway.example.com:443",
   ]);
   assert.deepEqual(listOf(flags, "--allow-write"), [facts.stateDir]);
-  assert.ok(listOf(flags, "--allow-env")?.includes("CARAPACE_URL"));
+  const names = listOf(flags, "--allow-env") ?? [];
+  // They compute the same configuration as the service, so they see its names.
+  for (const name of ["CARAPACE_URL", "OPENAI_API_KEY"]) {
+    assert.ok(names.includes(name), name);
+  }
 });
 
 Deno.test("permissionsFor() grants the providers their hosts and names", () => {

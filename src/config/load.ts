@@ -35,7 +35,13 @@ export type Loaded<T> =
     /** Where a field is written: `carapace.jsonc:12`, else the source. */
     where(path: string): string;
   }
-  | { ok: false; problems: readonly Problem[]; source: string };
+  | {
+    ok: false;
+    problems: readonly Problem[];
+    source: string;
+    /** As above, as far as it could be read. */
+    variables?: readonly string[];
+  };
 
 /** What loading needs. */
 export interface LoadOptions extends Sources {
@@ -79,14 +85,17 @@ export async function judge<T>(
     ...resolved?.problems ?? [],
     ...refused.filter((problem) => !failed.has(problem.path)),
   ];
-  if (problems.length > 0 || !parsed.success) return refusal(problems, source);
+  const variables = [...resolved?.variables ?? []].sort();
+  if (problems.length > 0 || !parsed.success) {
+    return { ...refusal(problems, source), variables };
+  }
   return {
     ok: true,
     value: parsed.data,
     source,
     hash,
     files,
-    variables: [...resolved?.variables ?? []].sort(),
+    variables,
     where: (path) => whereIs(path, tree, source),
   };
 }
