@@ -32,6 +32,7 @@ export const COLLECTIONS = {
   message: { version: 1 },
   run: { version: 1 },
   runs_open: { version: 1 },
+  run_by_session: { version: 1 },
   inbound: { version: 1 },
   approval: { version: 1 },
   approval_pending: { version: 1 },

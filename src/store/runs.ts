@@ -102,6 +102,12 @@ export class Runs {
         value: isOpen ? { at: run.createdAt } : undefined,
       });
     }
+    if (previous === undefined) {
+      rows.push({
+        key: makeKey("run_by_session", run.sessionId, run.id),
+        value: { at: run.createdAt },
+      });
+    }
     return rows;
   }
 

@@ -9,7 +9,7 @@
 import { z } from "zod";
 import { AgentId, idSchema, SessionKey } from "../core/ids.ts";
 import { Label } from "../core/label.ts";
-import { StoredMessage, Usage } from "../core/message.ts";
+import { Usage } from "../core/message.ts";
 import type { Committed, KvJournal, Row } from "./journal.ts";
 import { makeKey } from "./keys.ts";
 import type { Values } from "./values.ts";
@@ -137,21 +137,12 @@ export class Sessions {
    * first: an interrupted purge leaves a session that can be purged again.
    */
   async purge(session: Session): Promise<void> {
-    const prefix = makeKey("message", session.id);
+    await this.#delete(this.#values.keys(makeKey("message", session.id)));
     const runs = new Set<string>();
-    for await (
-      const { value } of this.#values.list({ prefix }, StoredMessage)
-    ) {
-      if (value.runId !== undefined) runs.add(value.runId);
-    }
-    await this.#delete(this.#values.keys(prefix));
-    for (const run of runs) {
-      await this.#journal.commit([
-        { key: makeKey("run", run), value: undefined },
-        { key: makeKey("runs_open", run), value: undefined },
-      ]);
-    }
+    const prefix = makeKey("run_by_session", session.id);
+    for await (const key of this.#values.keys(prefix)) runs.add(String(key[3]));
     await this.#delete(this.#approvalsOf(runs));
+    await this.#delete(runKeys(session.id, runs));
     await this.#delete(this.#indexRowsOf(session));
     await this.#journal.commit([
       { key: makeKey("session", session.key), value: undefined },
@@ -249,7 +240,9 @@ export class Sessions {
     }
   }
 
-  async #delete(keys: AsyncIterable<Deno.KvKey>): Promise<void> {
+  async #delete(
+    keys: AsyncIterable<Deno.KvKey> | Iterable<Deno.KvKey>,
+  ): Promise<void> {
     let rows: Row[] = [];
     for await (const key of keys) {
       rows.push({ key, value: undefined });
@@ -258,6 +251,17 @@ export class Sessions {
       rows = [];
     }
     await this.#journal.commit(rows);
+  }
+}
+
+function* runKeys(
+  sessionId: string,
+  runs: Iterable<string>,
+): Generator<Deno.KvKey> {
+  for (const run of runs) {
+    yield makeKey("run", run);
+    yield makeKey("runs_open", run);
+    yield makeKey("run_by_session", sessionId, run);
   }
 }
 
