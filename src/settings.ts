@@ -8,6 +8,7 @@ import { z } from "zod";
 import { AgentLimits, AgentsConfig } from "./agent/config.ts";
 import { EgressConfig } from "./egress/config.ts";
 import { GatewayConfig } from "./gateway/config.ts";
+import { GuardConfig } from "./guard/config.ts";
 import { LogConfig } from "./ops/config.ts";
 import { ProvidersConfig } from "./providers/config.ts";
 import { StoreConfig } from "./store/config.ts";
@@ -20,6 +21,7 @@ export const Settings = z.strictObject({
   limits: AgentLimits,
   providers: ProvidersConfig,
   tools: ToolsConfig,
+  guard: GuardConfig,
   egress: EgressConfig,
   store: StoreConfig,
   log: LogConfig,

@@ -16,6 +16,7 @@ const FLOORS = [
   ["settings.ts"],
   ["permissions.ts"],
   ["house.ts", "launch.ts"],
+  ["service.ts"],
   ["main.ts"],
 ];
 

@@ -21,6 +21,8 @@ export interface Models {
     request: Omit<ModelRequest, "model">,
     signal: AbortSignal,
   ): AsyncGenerator<ModelEvent, void, undefined>;
+  /** The full name, where `auto` stands for whatever a server lists first. */
+  settle(name: string, signal: AbortSignal): Promise<string>;
   /** What agents use that name no model, and why. */
   chosen(): Promise<{ model: string; because: string }>;
 }

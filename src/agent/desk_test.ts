@@ -8,7 +8,7 @@ import {
   request,
 } from "../../tests/fakes/house.ts";
 import { calls, Gate, says } from "../../tests/fakes/models.ts";
-import { AppError } from "../core/errors.ts";
+import type { AppError } from "../core/errors.ts";
 import { textOf } from "../core/message.ts";
 import { ModelError } from "../core/model.ts";
 import { type Tool, tool } from "../core/tool.ts";

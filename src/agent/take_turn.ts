@@ -237,8 +237,9 @@ export async function* takeTurn(
   deadline.resume();
   try {
     if (isResumed) assertResumable(turn);
-    const model = turn.run.model ?? turn.session.model ?? turn.agent.model ??
+    const named = turn.run.model ?? turn.session.model ?? turn.agent.model ??
       (await deps.models.chosen()).model;
+    const model = await deps.models.settle(named, deadline.signal);
     const end = yield* runLoop({ turn, deadline, seat: place }, model);
     yield* finish(deps, turn, { run: turn.run, end, deadline, model });
   } catch (error) {

@@ -8,6 +8,7 @@
  */
 import { AppError } from "../core/errors.ts";
 import { Secret } from "../core/secret.ts";
+import { writeWhole } from "./files.ts";
 
 /** The file's name inside the state directory. */
 export const TOKEN_FILE = "cli-token";
@@ -58,4 +59,14 @@ async function findInfo(path: string): Promise<Deno.FileInfo | undefined> {
       hint: "Set CARAPACE_TOKEN, or allow reading the state directory",
     });
   }
+}
+
+/** Writes the command line's token, readable by its owner only. */
+export async function writeTokenFile(
+  dir: string,
+  token: Secret,
+): Promise<string> {
+  const path = `${dir}/${TOKEN_FILE}`;
+  await writeWhole(path, `${token.reveal()}\n`);
+  return path;
 }

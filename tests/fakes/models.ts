@@ -97,6 +97,10 @@ export class FakeModels implements Models {
     return { provider: { id: "fake" }, model: name.slice(5) };
   }
 
+  settle(name: string): Promise<string> {
+    return Promise.resolve(name);
+  }
+
   chosen(): Promise<{ model: string; because: string }> {
     return Promise.resolve({ model: "fake:1", because: "a test" });
   }

@@ -1,0 +1,336 @@
+/**
+ * The only constructor: opens every room in order, hands each what it needs,
+ * closes all in reverse. A house is opened from a configuration and nothing
+ * else; it does not know whether it is sandboxed or who stops it.
+ *
+ * Never: importing this opens anything.
+ *
+ * @module
+ */
+import { AgentDesk } from "./agent/desk.ts";
+import type { AgentSettings, Models } from "./agent/deps.ts";
+import { Authenticator } from "./auth/authenticate.ts";
+import { authorityFromRun } from "./auth/principal.ts";
+import { Tokens } from "./auth/tokens.ts";
+import type { Env } from "./config/env.ts";
+import { storeKey } from "./config/store_key.ts";
+import { AppError } from "./core/errors.ts";
+import type { Log } from "./core/log.ts";
+import type { StatusPayload } from "./core/methods.ts";
+import type { Clock } from "./core/time.ts";
+import { VERSION } from "./core/version.ts";
+import { type Egress, makeEgress } from "./egress/egress.ts";
+import { type Gateway, openGateway } from "./gateway/gateway.ts";
+import type { GatewayDeps } from "./gateway/deps.ts";
+import { Approvals } from "./guard/approvals.ts";
+import { type Probe, Readiness } from "./ops/ready.ts";
+import { chooseDefault, makeProviders } from "./providers/registry.ts";
+import { makeRouter, type Router } from "./providers/route.ts";
+import type { Settings } from "./settings.ts";
+import { makeCipher } from "./store/cipher.ts";
+import { lockState, readHolder } from "./store/files.ts";
+import { openStore, type Store } from "./store/store.ts";
+import { mathEval } from "./tools/math.ts";
+import { Registry } from "./tools/registry.ts";
+import { currentTime } from "./tools/time.ts";
+
+/** How long a stop waits for turns that run. */
+export const DRAIN_MS = 20_000;
+const HOUSEKEEPING_MS = 3_600_000;
+
+/** What a house is made of. */
+export interface HouseOptions {
+  settings: Settings;
+  stateDir: string;
+  env: Env;
+  clock: Clock;
+  log: Log;
+  /** Set when the configuration is bad: no agents, only what an owner needs. */
+  safeMode?: string;
+  /** What the sandbox was found to be. */
+  posture: StatusPayload["posture"];
+}
+
+/** An open house. Disposing closes it at once; `stop` lets turns finish first. */
+export interface House extends AsyncDisposable {
+  readonly gateway: Gateway;
+  readonly store: Store;
+  readonly tokens: Tokens;
+  readonly desk: AgentDesk;
+  readonly model: { model: string; because: string };
+  /** Takes new limits, agents, policy and tools; they hold from the next turn. */
+  adopt(settings: Settings): void;
+  /** Goes on with turns that a crash or a stop cut off. How many. */
+  resume(): Promise<number>;
+  /** Admits nothing more and waits for turns that run, within a limit. */
+  stop(limitMs?: number): Promise<void>;
+}
+
+function agentSettings(settings: Settings): AgentSettings {
+  return {
+    agents: settings.agents,
+    limits: settings.limits,
+    policy: settings.guard.policy,
+    trusted: new Set(settings.guard.trusted),
+    toolsDenied: settings.tools.deny,
+  };
+}
+
+/** A door for a provider: its own host and port, nothing else. */
+function providerDoor(egress: Egress) {
+  return (caller: string, { hostname: host, port, protocol }: URL) => {
+    const scheme = protocol === "http:" ? "http" as const : "https" as const;
+    const standard = scheme === "http" ? 80 : 443;
+    // One that lives in this process (the stand-in) gets a door to nowhere.
+    const hosts = host === ""
+      ? []
+      : [{ host, port: Number(port) || standard, scheme }];
+    return egress.door({ caller, hosts });
+  };
+}
+
+interface Engine {
+  router: Router;
+  models: Models;
+  model: { model: string; because: string };
+}
+
+async function openEngine(
+  options: HouseOptions,
+  egress: Egress,
+): Promise<Engine> {
+  const { settings, env, clock, log } = options;
+  const entries = await makeProviders({
+    config: settings.providers,
+    env,
+    door: providerDoor(egress),
+    clock,
+    log,
+  });
+  const router = makeRouter({
+    entries,
+    clock,
+    log,
+    random: () => randomUnit(),
+  });
+  const configured = settings.agents.main.model;
+  const model = configured === undefined
+    ? chooseDefault(entries, env)
+    : { model: configured, because: "agents.main.model" };
+  return {
+    router,
+    model,
+    models: {
+      resolve: (name) => router.resolve(name),
+      settle: (name, signal) => router.settle(name, signal),
+      stream: (name, request, signal) => router.stream(name, request, signal),
+      chosen: () => Promise.resolve(model),
+    },
+  };
+}
+
+function randomUnit(): number {
+  return (crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) / 2 ** 32;
+}
+
+function refuseInSafeMode(why: string): never {
+  throw new AppError("unavailable", `The agents are off: ${why}`, {
+    hint: "Run: carapace config validate; the gateway reads it again by itself",
+  });
+}
+
+/** The gateway's view of the rest of the house. */
+function gatewayDeps(
+  options: HouseOptions,
+  rooms: {
+    store: Store;
+    tokens: Tokens;
+    authenticator: Authenticator;
+    desk: AgentDesk;
+    engine: Engine;
+    readiness: Readiness;
+    settings(): Settings;
+  },
+): GatewayDeps {
+  const { clock, log, safeMode, posture, settings } = options;
+  const { store, tokens, authenticator, desk, engine, readiness } = rooms;
+  const { router, model } = engine;
+  return {
+    config: settings.gateway,
+    turns: safeMode === undefined ? desk : Object.create(desk, {
+      start: { value: () => refuseInSafeMode(safeMode) },
+    }),
+    store,
+    authenticate: (presented, from) =>
+      authenticator.authenticate(presented, from),
+    onRevoked: (listener) => tokens.onRevoked(listener),
+    router: safeMode === undefined ? router : {
+      ...router,
+      resolve: () => refuseInSafeMode(safeMode),
+    },
+    agents: () => ({
+      defaultId: "main",
+      agents: Object.entries(rooms.settings().agents).map(([id, agent]) => ({
+        id,
+        name: agent.name ?? (id === "main" ? "Carapace" : id),
+      })),
+    }),
+    tokens: {
+      create: async (input, maker) => {
+        const { expiresInMs, agents, models, tools, integrity } = input;
+        const { id, token } = await tokens.create({
+          name: input.name,
+          scopes: input.scopes,
+          ...(agents === undefined ? {} : { agents }),
+          ...(models === undefined ? {} : { models }),
+          ...(tools === undefined ? {} : { tools }),
+          ...(integrity === undefined ? {} : { integrity }),
+          ...(expiresInMs === undefined ? {} : { expiresInMs }),
+        }, maker);
+        return { id, token };
+      },
+      list: async () => await tokens.list(),
+      revoke: (id) => tokens.revoke(id),
+    },
+    status: () => ({
+      version: VERSION,
+      runtime: {
+        name: "deno",
+        version: Deno.version.deno,
+        pid: Deno.pid,
+        rssBytes: Deno.memoryUsage().rss,
+      },
+      channels: {},
+      ...(safeMode === undefined ? {} : { safeMode }),
+      model: { id: model.model, because: model.because },
+      posture,
+    }),
+    ready: () => readiness.check(),
+    ...(safeMode === undefined ? {} : { safeMode }),
+    version: VERSION,
+    clock,
+    log,
+    portHolder: () => readHolder(options.stateDir),
+  };
+}
+
+function probes(options: HouseOptions, store: Store): Probe[] {
+  const { safeMode, posture } = options;
+  return [
+    { name: "store", run: async () => void await store.probe() },
+    {
+      name: "posture",
+      run: () => {
+        if (posture.refused === posture.tried || posture.sandboxOff) return;
+        throw new AppError("forbidden", "the sandbox is open");
+      },
+    },
+    {
+      name: "configuration",
+      run: () => {
+        if (safeMode !== undefined) throw new AppError("bad_input", safeMode);
+      },
+    },
+  ];
+}
+
+/**
+ * Opens a house.
+ *
+ * @throws {AppError} `locked` when another process has the state directory,
+ * `conflict` when the port is taken, and what the rooms throw
+ */
+export async function openHouse(options: HouseOptions): Promise<House> {
+  const { stateDir, clock, log, env } = options;
+  let settings = options.settings;
+  await using opening = new AsyncDisposableStack();
+  const address = `${settings.gateway.host}:${settings.gateway.port}`;
+  opening.use(lockState(stateDir, `pid ${Deno.pid} at ${address}`));
+  const key = await storeKey(stateDir, env);
+  const store = opening.use(
+    await openStore({
+      dir: stateDir,
+      clock,
+      log,
+      ...(key === undefined ? {} : { cipher: makeCipher(key) }),
+    }),
+  );
+  const egress = opening.use(
+    makeEgress({ config: settings.egress, clock, log }),
+  );
+  const engine = await openEngine(options, egress);
+  const tokens = new Tokens({ store, clock, log });
+  const authenticator = new Authenticator({ tokens, clock, log });
+  const desk = new AgentDesk({
+    store,
+    models: engine.models,
+    tools: new Registry([currentTime, mathEval]),
+    approvals: new Approvals({
+      rows: store.approvals,
+      journal: store.journal,
+      clock,
+    }),
+    settings: () => agentSettings(settings),
+    authorityOf: authorityFromRun,
+    clock,
+    log,
+  });
+  opening.defer(() => desk.drain(0));
+  const readiness = new Readiness(probes(options, store), clock);
+  const gateway = opening.use(
+    await openGateway(gatewayDeps(options, {
+      store,
+      tokens,
+      authenticator,
+      desk,
+      engine,
+      readiness,
+      settings: () => settings,
+    })),
+  );
+  opening.use(keepHouse(options, { store, settings: () => settings }));
+  const closing = opening.move();
+  return {
+    gateway,
+    store,
+    tokens,
+    desk,
+    model: engine.model,
+    adopt: (next) => void (settings = next),
+    resume: () =>
+      options.safeMode === undefined ? desk.resume() : Promise.resolve(0),
+    stop: async (limitMs = DRAIN_MS) => {
+      desk.stopAdmitting();
+      await Promise.all([gateway.drain({ limitMs }), desk.drain(limitMs)]);
+    },
+    [Symbol.asyncDispose]: () => closing.disposeAsync(),
+  };
+}
+
+/** What is done now and then: transient sessions past their time go. */
+function keepHouse(
+  { clock, log }: HouseOptions,
+  { store, settings }: { store: Store; settings(): Settings },
+): AsyncDisposable {
+  const ending = new AbortController();
+  const keep = async () => {
+    while (!ending.signal.aborted) {
+      // Ends when the house closes.
+      await clock.sleep(HOUSEKEEPING_MS, ending.signal);
+      const kept = settings().store.transientHours * 3_600_000;
+      const purged = await store.sessions.purgeTransient(clock.now() - kept);
+      if (purged > 0) log("info", "store.transient_purged", { purged });
+    }
+  };
+  const keeping = keep().catch((error) => {
+    if (!ending.signal.aborted) {
+      log("error", "store.housekeeping_failed", { error: String(error) });
+    }
+  });
+  return {
+    [Symbol.asyncDispose]: async () => {
+      ending.abort();
+      await keeping;
+    },
+  };
+}

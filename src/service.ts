@@ -1,0 +1,327 @@
+/**
+ * The service process: checks its sandbox, opens the house, says so, follows
+ * the configuration, and stops when told.
+ *
+ * Never: it serves under a sandbox that did not refuse what it must.
+ *
+ * @module
+ */
+import { resolve } from "node:path";
+import { EXIT } from "./cli/verb.ts";
+import { systemEnv } from "./config/env.ts";
+import { loadConfig } from "./config/load.ts";
+import type { Loaded } from "./config/load.ts";
+import { formatProblem } from "./config/problem.ts";
+import { openSecrets } from "./config/secrets.ts";
+import { stateDir, systemPlace } from "./config/state.ts";
+import { readTokenFile, writeTokenFile } from "./config/token_file.ts";
+import { watchConfig } from "./config/watch.ts";
+import { AppError, errorText } from "./core/errors.ts";
+import type { Log } from "./core/log.ts";
+import type { StatusPayload } from "./core/methods.ts";
+import { Secret } from "./core/secret.ts";
+import { systemClock } from "./core/time.ts";
+import { VERSION } from "./core/version.ts";
+import { type House, openHouse } from "./house.ts";
+import { banner } from "./ops/banner.ts";
+import { watchLifeline } from "./ops/lifeline.ts";
+import { openLog } from "./ops/logs.ts";
+import { assertPosture, postureActs, runPosture } from "./ops/posture.ts";
+import { assertPreflight, runPreflight } from "./ops/preflight.ts";
+import {
+  diffGrants,
+  holesOf,
+  isBare,
+  listenAddress,
+  needsOf,
+  type Plan,
+  planFor,
+} from "./permissions.ts";
+import { Settings } from "./settings.ts";
+
+/** The first token's scopes: it is the owner's. */
+const OWNER_TOKEN = { scopes: ["admin"], kind: "owner" } as const;
+
+const sourceDir = resolve(import.meta.dirname ?? ".", "..");
+
+/** What the configuration leads to, read anew. */
+interface Reading {
+  dir: string;
+  loaded: Loaded<Settings>;
+  plan: Plan;
+  /** Files whose change matters. */
+  files: readonly string[];
+}
+
+async function read(): Promise<Reading> {
+  const dir = await stateDir(systemEnv, systemPlace());
+  const secrets = openSecrets({ dir, env: systemEnv });
+  const loaded = await loadConfig(Settings, {
+    stateDir: dir,
+    env: systemEnv,
+    findSecret: (name) => secrets.find(name),
+  });
+  const named = systemEnv.get("CARAPACE_CONFIG_PATH");
+  const files = new Set([
+    ...(named === undefined ? [`${dir}/carapace.jsonc`] : [resolve(named)]),
+    ...(loaded.ok ? loaded.files : []),
+  ]);
+  const plan = planFor("start", loaded, {
+    stateDir: dir,
+    sourceDir,
+    configFiles: named === undefined && !loaded.ok ? [] : [...files],
+    env: systemEnv,
+    os: Deno.build.os,
+  });
+  return { dir, loaded, plan, files: [...files] };
+}
+
+/** The settings to run with: the configuration's, or defaults in safe mode. */
+function settingsOf({ loaded, plan }: Reading): {
+  settings: Settings;
+  safeMode?: string;
+} {
+  const [problem] = plan.problems;
+  if (loaded.ok && problem === undefined) {
+    const { value } = loaded;
+    const gateway = listenAddress(value.gateway, systemEnv);
+    return { settings: { ...value, gateway } };
+  }
+  const defaults = Settings.parse({});
+  const port = Number(systemEnv.get("CARAPACE_PORT")) || defaults.gateway.port;
+  const count = plan.problems.length;
+  const more = count > 1 ? ` (and ${count - 1} more)` : "";
+  return {
+    settings: { ...defaults, gateway: { ...defaults.gateway, port } },
+    safeMode: problem === undefined
+      ? "the configuration is not valid"
+      : `${formatProblem(problem)}${more}`,
+  };
+}
+
+function grantLists({ permissions }: Plan): Record<string, string[]> {
+  const lists: Record<string, string[]> = {};
+  for (const { kind, value } of needsOf(permissions)) {
+    (lists[kind] ??= []).push(value === true ? "any" : value);
+  }
+  return lists;
+}
+
+async function checkSandbox(
+  reading: Reading,
+  options: { isOff: boolean; settings: Settings },
+): Promise<StatusPayload["posture"]> {
+  const { plan, dir } = reading;
+  const grants = grantLists(plan);
+  if (options.isOff) return { tried: 0, refused: 0, sandboxOff: true, grants };
+  const { host, port } = options.settings.gateway;
+  const { net, read } = plan.permissions;
+  const values = (list: typeof read) =>
+    list.flatMap(({ value }) => (value === true ? [] : [value]));
+  const posture = await runPosture(postureActs({
+    sourceDir,
+    isOpen: isBare(net),
+    holes: holesOf(net).v4,
+    read: values(read),
+    sys: values(plan.permissions.sys),
+    env: systemEnv,
+    os: Deno.build.os,
+  }));
+  assertPosture(posture);
+  const needs = needsOf(plan.permissions);
+  assertPreflight(await runPreflight({ host, port, stateDir: dir, needs }));
+  const { tried, refused } = posture;
+  return { tried, refused, sandboxOff: false, grants };
+}
+
+/** The owner's way in: the environment's token, or one made at the first start. */
+async function giveToken(
+  house: House,
+  dir: string,
+): Promise<{ token?: string; tokenFile?: string; isTokenFromEnv: boolean }> {
+  const fromEnv = systemEnv.get("CARAPACE_TOKEN");
+  if (fromEnv !== undefined) {
+    await house.tokens.adopt(fromEnv);
+    return { isTokenFromEnv: true };
+  }
+  await house.tokens.retireAdopted();
+  const isFirst = (await house.tokens.list()).length === 0;
+  if (!isFirst && await readTokenFile(dir) !== undefined) {
+    return { isTokenFromEnv: false };
+  }
+  const cli = await house.tokens.create({
+    ...OWNER_TOKEN,
+    name: "command line",
+  });
+  const secret = new Secret(cli.token, "first start");
+  const tokenFile = await writeTokenFile(dir, secret);
+  if (!isFirst || !Deno.stdout.isTerminal()) {
+    return { tokenFile, isTokenFromEnv: false };
+  }
+  const owner = await house.tokens.create({ ...OWNER_TOKEN, name: "owner" });
+  return { token: owner.token, tokenFile, isTokenFromEnv: false };
+}
+
+/** Why the service ends. */
+interface Ending {
+  code: number;
+  why: string;
+  isRestart?: boolean;
+}
+
+/** Resolves when something asks for the end: a signal or the launcher's death. */
+function watchForEnd(
+  isSupervised: boolean,
+  end: (ending: Ending) => void,
+): Disposable {
+  const stack = new DisposableStack();
+  const names: Deno.Signal[] = Deno.build.os === "windows"
+    ? ["SIGINT"]
+    : ["SIGINT", "SIGTERM"];
+  for (const name of names) {
+    const listener = () => end({ code: EXIT.ok, why: name });
+    Deno.addSignalListener(name, listener);
+    stack.defer(() => Deno.removeSignalListener(name, listener));
+  }
+  if (isSupervised) {
+    stack.use(
+      watchLifeline(
+        Deno.stdin.readable,
+        () => end({ code: EXIT.ok, why: "the launcher is gone" }),
+      ),
+    );
+  }
+  return stack;
+}
+
+/** What changed that only a new process can take: everything but these. */
+function needsRestart(before: Settings, after: Settings): boolean {
+  const cold = ({ gateway, providers, egress, store, log }: Settings) =>
+    // Secrets print alike; a new value in the sealed file needs a restart.
+    JSON.stringify([gateway, providers, egress, store, log]);
+  return cold(before) !== cold(after);
+}
+
+/** Follows the configuration: hot where it can be, by restart where it must. */
+async function followConfig(
+  house: House,
+  options: {
+    reading: Reading;
+    signal: AbortSignal;
+    log: Log;
+    end(ending: Ending): void;
+  },
+): Promise<void> {
+  const { signal, log, end } = options;
+  let { loaded, plan } = options.reading;
+  for await (const _ of watchConfig(options.reading.files, signal)) {
+    const next = await read();
+    const [problem] = next.plan.problems;
+    if (problem !== undefined || !next.loaded.ok) {
+      log("error", "config.refused", {
+        problem: problem === undefined ? "" : formatProblem(problem),
+        kept: "the last good one",
+      });
+      continue;
+    }
+    const diff = diffGrants(plan.grants, next.plan.grants);
+    const isCold = !loaded.ok || options.reading.plan.problems.length > 0 ||
+      needsRestart(loaded.value, next.loaded.value);
+    if (diff.length > 0 || isCold) {
+      const why = diff.length > 0 ? diff.join(" ") : "the same permissions";
+      log("info", "config.restart", { with: why });
+      return end({
+        code: EXIT.restart,
+        why: "the configuration changed",
+        isRestart: true,
+      });
+    }
+    ({ loaded, plan } = { loaded: next.loaded, plan: next.plan });
+    house.adopt(next.loaded.value);
+    log("info", "config.adopted", { hash: next.loaded.hash.slice(0, 12) });
+    house.gateway.publish("config.changed", { hash: next.loaded.hash });
+  }
+}
+
+async function serve(
+  house: House,
+  options: {
+    reading: Reading;
+    log: Log;
+    isSupervised: boolean;
+    announce(): Promise<void>;
+  },
+): Promise<number> {
+  const { log, isSupervised } = options;
+  const ended = Promise.withResolvers<Ending>();
+  const over = new AbortController();
+  using _watch = watchForEnd(isSupervised, ended.resolve);
+  const following = followConfig(house, {
+    reading: options.reading,
+    signal: over.signal,
+    log,
+    end: ended.resolve,
+  }).catch((error) => {
+    log("warn", "config.not_followed", { error: errorText(error) });
+  });
+  await options.announce();
+  const ending = await ended.promise;
+  over.abort();
+  log("info", "service.stopping", { why: ending.why });
+  await house.stop();
+  await following;
+  return ending.code;
+}
+
+/** Runs the gateway to its exit code. */
+export async function startService(args: readonly string[]): Promise<number> {
+  const isSupervised = args.includes("--supervised");
+  const isOff = args.includes("--unsafe-sandbox-off");
+  const reading = await read();
+  const { settings, safeMode } = settingsOf(reading);
+  const encoder = new TextEncoder();
+  const log = openLog(settings.log, {
+    isTerminal: Deno.stderr.isTerminal(),
+    write: (line) => void Deno.stderr.writeSync(encoder.encode(line)),
+  });
+  const posture = await checkSandbox(reading, { isOff, settings });
+  let code: number;
+  {
+    await using house = await openHouse({
+      settings,
+      stateDir: reading.dir,
+      env: systemEnv,
+      clock: systemClock,
+      log,
+      posture,
+      ...(safeMode === undefined ? {} : { safeMode }),
+    });
+    const announce = async () => {
+      const token = await giveToken(house, reading.dir);
+      const resumed = await house.resume();
+      const { host, port } = house.gateway.address;
+      const name = host.includes(":") ? `[${host}]` : host;
+      const text = banner({
+        version: VERSION,
+        address: `http://${name}:${port}`,
+        ...token,
+        model: house.model,
+        isDemo: house.model.model.startsWith("demo:"),
+        posture: { ...posture, isOff },
+        grants: posture.grants,
+        stateDir: reading.dir,
+        ...(safeMode === undefined ? {} : { safeMode }),
+        resumed,
+        color: Deno.stdout.isTerminal() && !systemEnv.get("NO_COLOR"),
+      });
+      Deno.stdout.writeSync(encoder.encode(text));
+    };
+    code = await serve(house, { reading, log, isSupervised, announce });
+  }
+  if (code === EXIT.restart && !isSupervised) {
+    throw new AppError("unavailable", "The configuration changed", {
+      hint: "Start again; under `deno task start` this happens by itself",
+    });
+  }
+  return code;
+}
