@@ -8,7 +8,8 @@
  *   against `--deny-net`, when it connects.
  * - *open*: any public host, only with `egress.open` (see `pinned.ts`).
  *
- * With `egress.proxy` both go through the proxy: the rules, redirects, limits
+ * With `egress.proxy` both go through the proxy, save what a rule names on this
+ * very machine (that does not leave): the rules, redirects, limits
  * and credentials below hold as before, TLS still ends at the host, and names
  * and literal addresses that are not public stay refused; but the proxy
  * resolves the name, so that the address is public is the proxy's promise.
@@ -159,7 +160,7 @@ const COUNTS_MAX = 4096;
 /** Opens the door. Disposing closes its idle connections. */
 export function makeEgress(deps: EgressDeps): Egress {
   const { config, clock, log } = deps;
-  const client = makeClient(config, deps.caCerts);
+  const clients = new Clients(config.proxy, deps.caCerts);
   const pinned = deps.pinned ?? makePinned({
     ...(deps.resolve === undefined ? {} : { resolve: deps.resolve }),
     ...(deps.caCerts === undefined ? {} : { caCerts: deps.caCerts }),
@@ -182,7 +183,7 @@ export function makeEgress(deps: EgressDeps): Egress {
         rules: new Rules(options.hosts, { open: config.open }),
         limits: { ...LIMITS, ...options.limits },
         clock,
-        client,
+        clientFor: (url) => clients.get(url),
         pinned,
         proxied: config.proxy !== undefined,
         attach: makeAttach(options),
@@ -209,7 +210,7 @@ export function makeEgress(deps: EgressDeps): Egress {
     },
     counts: () => [...counts.values()].map((row) => ({ ...row })),
     [Symbol.dispose]: () => {
-      client.close();
+      clients[Symbol.dispose]();
       pinned[Symbol.dispose]();
     },
   };
@@ -233,22 +234,37 @@ export function egressRules(config: EgressConfig): HostRule[] {
   return config.hosts.map((host) => ({ host, scheme: "https" as const }));
 }
 
-function makeClient(
-  config: EgressConfig,
-  caCerts: readonly string[] | undefined,
-): Deno.HttpClient {
-  const [username, ...rest] = config.proxyAuth?.reveal().split(":") ?? [];
-  return Deno.createHttpClient({
-    ...(caCerts === undefined ? {} : { caCerts: [...caCerts] }),
-    ...(config.proxy === undefined ? {} : {
-      proxy: {
-        url: config.proxy,
-        ...(username === undefined
-          ? {}
-          : { basicAuth: { username, password: rest.join(":") } }),
-      },
-    }),
-  });
+/** Connections by the proxy, if there is one, and to this machine without it. */
+class Clients implements Disposable {
+  readonly #direct: Deno.HttpClient;
+  readonly #proxied: Deno.HttpClient | undefined;
+
+  constructor(
+    proxy: string | undefined,
+    caCerts: readonly string[] | undefined,
+  ) {
+    const ca = caCerts === undefined ? {} : { caCerts: [...caCerts] };
+    this.#direct = Deno.createHttpClient(ca);
+    this.#proxied = proxy === undefined
+      ? undefined
+      : Deno.createHttpClient({ ...ca, proxy: { url: proxy } });
+  }
+
+  /** A proxy asked for loopback would look on its own machine. */
+  get(url: URL): Deno.HttpClient {
+    return this.#proxied === undefined || isLoopback(url.hostname)
+      ? this.#direct
+      : this.#proxied;
+  }
+
+  [Symbol.dispose](): void {
+    this.#direct.close();
+    this.#proxied?.close();
+  }
+}
+
+function isLoopback(hostname: string): boolean {
+  return /^(127\.[\d.]+|\[::1\]|localhost)$/.test(hostname);
 }
 
 /** Puts each credential on a request to its place; the last one wins. */
@@ -283,10 +299,7 @@ function warnOfClearCredentials(
 ): void {
   if ((options.credentials ?? []).length === 0) return;
   for (const rule of rules.list) {
-    if (
-      rule.protocol === "http:" &&
-      !/^(127\.[\d.]+|\[::1\]|localhost)$/.test(rule.host)
-    ) {
+    if (rule.protocol === "http:" && !isLoopback(rule.host)) {
       log("warn", "egress.clear_credential", {
         caller: options.caller,
         host: rule.text,

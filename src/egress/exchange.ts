@@ -37,7 +37,7 @@ export interface Exchange {
     redirectsMax: number;
   };
   clock: Clock;
-  client: Deno.HttpClient;
+  clientFor(url: URL): Deno.HttpClient;
   pinned: Pinned;
   proxied: boolean;
   attach(url: URL, method: string, headers: Headers): void;
@@ -163,7 +163,7 @@ async function send(
       caller: exchange.caller,
       bodyBytesMax: exchange.limits.requestBytesMax,
     })
-    : sendNamed(url, { ...outgoing, client: exchange.client }))
+    : sendNamed(url, { ...outgoing, client: exchange.clientFor(url) }))
     .catch((error) => {
       const denied = findDenied(error);
       if (denied === undefined || life.signal.aborted) {
