@@ -1,23 +1,18 @@
 /**
- * The launcher: reads the configuration, computes the sandbox, and starts the
- * program in it with an environment built from empty. It starts the service again
- * when that exits 75, which says that the configuration now needs other flags.
+ * The launcher: starts the program in its computed sandbox, with an environment
+ * built from empty, and starts the service again when that exits 75, which says
+ * that the configuration now needs other flags. It is the only process that may
+ * start programs, so it holds no package: what to do is the planner's answer.
  *
- * Never: it reaches the network, listens, unseals a secret, or uses a shell.
+ * Never: it reaches the network, listens, parses a configuration, uses a shell.
  *
  * @module
  */
-import { basename, dirname, join, resolve } from "node:path";
 import { EXIT, type Grant } from "./cli/verb.ts";
 import { systemEnv } from "./config/env.ts";
-import { loadConfig } from "./config/load.ts";
-import { formatProblem } from "./config/problem.ts";
-import { stateDir, systemPlace } from "./config/state.ts";
 import { AppError, ignore } from "./core/errors.ts";
-import { Secret } from "./core/secret.ts";
 import { systemClock } from "./core/time.ts";
-import { diffGrants, type Plan, planFor } from "./permissions.ts";
-import { Settings } from "./settings.ts";
+import type { Planned } from "./plan.ts";
 
 /** Restarts within a minute that are still believed to be somebody's wish. */
 const RESTARTS_MAX = 5;
@@ -26,6 +21,16 @@ const RESTARTS_MS = 60_000;
 /** A signal that comes twice at once (terminal and task runner) counts once. */
 const SIGNAL_ECHO_MS = 250;
 
+/** The planner reads files and variables, and can do nothing else. */
+const PLANNER_FLAGS = [
+  "--no-prompt",
+  "--frozen",
+  "--cached-only",
+  "--no-remote",
+  "--allow-read",
+  "--allow-env",
+];
+
 /** What the runtime itself reads; the program cannot see these. */
 const RUNTIME_NAMES = [
   ["HOME", "DENO_DIR", "XDG_CACHE_HOME", "TZ"],
@@ -33,92 +38,81 @@ const RUNTIME_NAMES = [
   ["SYSTEMROOT", "USERPROFILE", "LOCALAPPDATA", "TEMP"],
 ].flat();
 
+/** What would change the runtime or its connections. */
+const STEERING = /^(DENO|DYLD|LD|NODE|NPM|OTEL|SSL|V8)_|_PROXY$/i;
+
 /** What a test may put in place of the program. */
 export interface LaunchOptions {
   /** The module that is started. */
   main?: string;
 }
 
-/** What one start is made of. */
-interface Start {
-  plan: Plan;
-  env: Record<string, string>;
+type Plan = Planned & { ok: true };
+
+const src = import.meta.dirname ?? "src";
+const config = `${src}/../deno.json`;
+
+/** Asks the planner, a process that ends with its answer. */
+async function askPlanner(verb: string): Promise<Plan> {
+  const { code, stdout } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      ...PLANNER_FLAGS,
+      "--config",
+      config,
+      `${src}/plan.ts`,
+      verb,
+    ],
+    clearEnv: true,
+    env: plannerEnvironment(),
+    stdin: "null",
+    stderr: "inherit",
+  }).output();
+  if (code !== 0) {
+    throw new AppError("internal", "Cannot plan the start: see above");
+  }
+  const planned: Planned = JSON.parse(new TextDecoder().decode(stdout));
+  if (planned.ok) return planned;
+  const { message, hint } = planned;
+  throw new AppError("bad_input", message, hint === undefined ? {} : { hint });
 }
 
-const sourceDir = resolve(import.meta.dirname ?? ".", "..");
-
-/** The path with links resolved, as far as it exists. */
-async function realPath(path: string): Promise<string> {
-  try {
-    return await Deno.realPath(path);
-  } catch {
-    const parent = dirname(path); // not there yet: its parent may be
-    return parent === path
-      ? path
-      : join(await realPath(parent), basename(path));
-  }
-}
-
-/** Reads the configuration and computes what follows from it. */
-async function prepare(verb: string): Promise<Start> {
-  const state = await realPath(await stateDir(systemEnv, systemPlace()));
-  // Whether a secret is there is the service's question: nothing is unsealed here.
-  const findSecret = (name: string) =>
-    Promise.resolve(new Secret("", `secret ${name}`));
-  const loaded = await loadConfig(Settings, {
-    stateDir: state,
-    env: systemEnv,
-    findSecret,
-  });
-  const named = systemEnv.get("CARAPACE_CONFIG_PATH");
-  const paths = named === undefined ? [] : [resolve(named.trim())];
-  if (loaded.ok) paths.push(...loaded.files);
-  const configFiles = new Set(paths);
-  for (const path of paths) configFiles.add(await realPath(path));
-  const plan = planFor(verb, loaded, {
-    stateDir: state,
-    sourceDir,
-    configFiles: [...configFiles],
-    env: systemEnv,
-    os: Deno.build.os,
-  });
-  const env = environment(plan);
-  env["CARAPACE_STATE_DIR"] = state;
-  if (paths[0] !== undefined && named !== undefined) {
-    env["CARAPACE_CONFIG_PATH"] = paths[0];
-  }
-  return { plan, env };
+/** A configuration may refer to any variable, but none steers the planner. */
+function plannerEnvironment(): Record<string, string> {
+  const names = Object.entries(Deno.env.toObject()).filter(([name]) =>
+    RUNTIME_NAMES.includes(name) || !STEERING.test(name)
+  );
+  return { ...Object.fromEntries(names), DENO_NO_UPDATE_CHECK: "1" };
 }
 
 /** From empty: the names that were granted and the runtime's own, where set. */
-function environment({ permissions }: Plan): Record<string, string> {
-  const granted = permissions.env.map(({ value }) => String(value));
+function environment(plan: Plan): Record<string, string> {
   const env: Record<string, string> = {
     DENO_NO_UPDATE_CHECK: "1",
     DENO_NO_PROMPT: "1",
   };
-  for (const name of [...RUNTIME_NAMES, ...granted]) {
+  for (const name of [...RUNTIME_NAMES, ...plan.names]) {
     const value = systemEnv.get(name);
     if (value !== undefined) env[name] = value;
   }
-  return env;
+  return { ...env, ...plan.env };
 }
 
 interface SpawnOptions {
   /** The subcommand and its flags. */
   run: readonly string[];
-  main: string;
+  /** The module and its arguments. */
   args: readonly string[];
+  env: Record<string, string>;
   isService: boolean;
 }
 
-function spawn(start: Start, options: SpawnOptions): Deno.ChildProcess {
-  const { run, main, args, isService } = options;
-  const config = join(sourceDir, "deno.json");
+function spawn(options: SpawnOptions): Deno.ChildProcess {
+  const { run, args, env, isService } = options;
   return new Deno.Command(Deno.execPath(), {
-    args: [...run, "--config", config, main, ...args],
+    args: [...run, "--config", config, ...args],
     clearEnv: true,
-    env: start.env,
+    env,
     // The end of this pipe tells the service that the launcher died.
     stdin: isService ? "piped" : "inherit",
     // In a session of its own the service gets Ctrl-C once, from here.
@@ -164,7 +158,7 @@ export async function launch(
   args: readonly string[],
   options: LaunchOptions = {},
 ): Promise<number> {
-  const { main = join(sourceDir, "main.ts") } = options;
+  const { main = `${src}/../main.ts` } = options;
   if (args[0] === "--compile") return await compile(main, args.slice(1));
   const watch = args[0] === "--watch" ? ["--watch", "--no-clear-screen"] : [];
   const [verb = "help", ...rest] = args.slice(watch.length > 0 ? 1 : 0);
@@ -175,11 +169,16 @@ export async function launch(
   let before: readonly Grant[] | undefined;
   while (true) {
     // Ends with the first exit code but 75, and with RESTARTS_MAX of those.
-    const start = await prepare(verb);
-    if (isService) report(start.plan, before);
-    before = start.plan.grants;
-    const run = ["run", ...watch, ...start.plan.flags];
-    const child = spawn(start, { run, main, args: passed, isService });
+    const plan = await askPlanner(verb);
+    if (signals.stopped) return EXIT.interrupted;
+    if (isService) report(plan, before);
+    before = plan.grants;
+    const child = spawn({
+      run: ["run", ...watch, ...plan.flags],
+      args: [main, ...passed],
+      env: environment(plan),
+      isService,
+    });
     signals.child = child;
     const { code } = await child.status;
     signals.child = undefined;
@@ -197,31 +196,25 @@ export async function launch(
 
 /** Builds one executable that can do what the present configuration needs. */
 async function compile(main: string, args: readonly string[]): Promise<number> {
-  const { plan, env } = await prepare("start");
+  const plan = await askPlanner("start");
   report(plan, undefined);
   if (plan.problems.length > 0) return EXIT.badConfig;
   const denort = systemEnv.get("DENORT_BIN");
-  const start = {
-    plan,
+  const env = environment(plan);
+  const { code } = await spawn({
+    run: ["compile", ...plan.flags, ...args],
+    args: [main, "start"],
     env: denort === undefined ? env : { ...env, DENORT_BIN: denort },
-  };
-  const run = ["compile", ...plan.flags, ...args];
-  const { code } = await spawn(start, {
-    run,
-    main,
-    args: ["start"],
     isService: false,
   }).status;
   return code;
 }
 
 function report(plan: Plan, before: readonly Grant[] | undefined): void {
-  for (const problem of plan.problems) {
-    console.error(`error: ${formatProblem(problem)}`);
-  }
+  for (const problem of plan.problems) console.error(`error: ${problem}`);
   if (plan.problems.length > 0) {
     console.error(
-      "hint:  starting in safe mode, with the state directory and the default address only",
+      "hint:  in safe mode: the state directory and the default address only",
     );
   }
   if (before === undefined) return;
@@ -229,6 +222,24 @@ function report(plan: Plan, before: readonly Grant[] | undefined): void {
   console.error(
     `restarting with: ${diff.length === 0 ? "the same" : diff.join(" ")}`,
   );
+}
+
+/** What changed between two sandboxes: `+api.example.com:443`, `-/srv/notes`. */
+export function diffGrants(
+  before: readonly Grant[],
+  after: readonly Grant[],
+): string[] {
+  const names = (grants: readonly Grant[]) =>
+    new Set(
+      grants.filter(({ flag }) => flag !== "--deny-net")
+        .map(({ flag, value }) => value === "" ? flag : value),
+    );
+  const old = names(before);
+  const now = names(after);
+  return [
+    ...[...now.difference(old)].map((name) => `+${name}`),
+    ...[...old.difference(now)].map((name) => `-${name}`),
+  ];
 }
 
 async function run(): Promise<void> {

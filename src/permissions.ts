@@ -481,19 +481,3 @@ function problemOf(
     ...(error.hint === undefined ? {} : { hint: error.hint }),
   };
 }
-
-/** What changed between two sets of flags: `+api.openai.com:443`, `-/srv/notes`. */
-export function diffGrants(
-  before: readonly Grant[],
-  after: readonly Grant[],
-): string[] {
-  const text = ({ flag, value }: Grant) => value === "" ? flag : value;
-  const names = (grants: readonly Grant[]) =>
-    new Set(grants.filter(({ flag }) => flag !== "--deny-net").map(text));
-  const old = names(before);
-  const now = names(after);
-  return [
-    ...[...now.difference(old)].map((name) => `+${name}`),
-    ...[...old.difference(now)].map((name) => `-${name}`),
-  ];
-}

@@ -4,7 +4,6 @@ import { recordEnv } from "./config/env.ts";
 import type { Loaded } from "./config/load.ts";
 import { AppError } from "./core/errors.ts";
 import {
-  diffGrants,
   type Facts,
   grantsOf,
   isBare,
@@ -304,17 +303,4 @@ Deno.test("permissionsFor() takes white space in its own paths, but no comma", (
     [stateDir],
   );
   assert.throws(() => flagsFor({}, { stateDir: "/a,/b" }), AppError);
-});
-
-Deno.test("diffGrants() shows what came and what went", () => {
-  const grants = (config: unknown) =>
-    planFor("start", loadedFrom(config), facts).grants;
-  assert.deepEqual(
-    diffGrants(
-      grants({ egress: { hosts: ["a.example.com"] } }),
-      grants({ egress: { hosts: ["b.example.com"] } }),
-    ),
-    ["+b.example.com:443", "-a.example.com:443"],
-  );
-  assert.deepEqual(diffGrants(grants({}), grants({})), []);
 });

@@ -49,7 +49,7 @@ Deno.test("launch gives the service a built environment, no run, and --supervise
       HTTPS_PROXY: "http://127.0.0.1:9",
       OTEL_DENO: "true",
       LD_LIBRARY_PATH: "/tmp",
-      NODE_OPTIONS: "--inspect",
+      NODE_OPTIONS: "--no-warnings",
       SOME_SECRET: "x",
       CARAPACE_TOKEN: "a-token-of-twenty-four-characters",
     },

@@ -1,6 +1,5 @@
 /** The launcher with another program behind it. */
-import { fileURLToPath } from "node:url";
 import { launch } from "../../src/launch.ts";
 
-const main = fileURLToPath(new URL("./stand_in.ts", import.meta.url));
+const main = `${import.meta.dirname}/stand_in.ts`;
 void launch(Deno.args, { main }).then(Deno.exit);
