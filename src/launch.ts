@@ -38,8 +38,8 @@ const RUNTIME_NAMES = [
   ["SYSTEMROOT", "USERPROFILE", "LOCALAPPDATA", "TEMP"],
 ].flat();
 
-/** What would change the runtime or its connections. */
-const STEERING = /^(DENO|DYLD|LD|NODE|NPM|OTEL|SSL|V8)_|_PROXY$/i;
+/** What would change the runtime of a process that reaches no network. */
+const STEERING = /^(DENO|DYLD|LD|NODE|NPM|OTEL|V8)_/i;
 
 /** What a test may put in place of the program. */
 export interface LaunchOptions {
