@@ -152,7 +152,7 @@ class Asking implements Disposable {
     );
     let decision: string | undefined;
     while (decision === undefined) { // ends with an answer, or with the run
-      const answer = await prompt.ask(question, { signal });
+      const answer = await prompt.ask(question, { signal, isFresh: true });
       if (signal.aborted) return;
       if (answer.kind === "interrupt") return this.#interrupt();
       decision = answer.kind === "end" ? "deny" : toDecision(answer.text);
