@@ -235,6 +235,15 @@ export class Tokens {
     return row !== undefined && row.revision === revision && !this.#isOver(row);
   }
 
+  /**
+   * Whether a credential was ended in this process, at once. Who keeps something
+   * open for a principal asks again after it began to listen: what ended between
+   * the check and the listening was told to nobody.
+   */
+  hasEnded(credential: string): boolean {
+    return this.#ended.has(credential);
+  }
+
   /** Notes a use without waiting; losing one costs nothing. */
   touch(id: string, at: number): void {
     this.#store.journal.commit([this.#store.tokens.usedRow(id, at)])
