@@ -79,6 +79,12 @@ export class ApprovalRows {
   rows(next: ApprovalRow, previous?: ApprovalRow): Row[] {
     const row = ApprovalRow.parse(next);
     const rows: Row[] = [{ key: makeKey("approval", row.id), value: row }];
+    if (previous === undefined) {
+      rows.push({
+        key: makeKey("approval_by_run", row.runId, row.id),
+        value: { at: row.createdAt },
+      });
+    }
     if (previous?.state === row.state) return rows;
     rows.push({
       key: makeKey("approval_pending", row.id),

@@ -167,8 +167,13 @@ Deno.test("Sessions list transient ones only when asked, and purge them by age",
   assert.equal(await sessions.count(), 1);
   const asked = await sessions.list({ limit: 9, kinds: ["transient", "api"] });
   assert.deepEqual(asked.map(({ updatedAt }) => updatedAt), [2, 1]);
+  const own = run(1, { sessionId: transient.id, sessionKey: transient.key });
+  await journal.commit(store.runs.rows(own));
   assert.equal(await sessions.purgeTransient(2), 0);
+  assert.equal(await sessions.purgeTransient(3), 0, "its run did not end");
+  await journal.commit(store.runs.rows({ ...own, state: "done" }, own));
   assert.equal(await sessions.purgeTransient(3), 1);
+  assert.equal(await store.runs.find(own.id), undefined);
   assert.deepEqual(await messages.tail(transient.id, { limit: 9 }), []);
   assert.equal(await sessions.find(transient.key), undefined);
   assert.equal(await sessions.count(), 1);

@@ -35,6 +35,7 @@ export const COLLECTIONS = {
   run_by_session: { version: 1 },
   inbound: { version: 1 },
   approval: { version: 1 },
+  approval_by_run: { version: 1 },
   approval_pending: { version: 1 },
   approval_mark: { version: 1 },
   token: { version: 1, secret: true },

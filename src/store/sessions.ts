@@ -133,33 +133,35 @@ export class Sessions {
   }
 
   /**
-   * Deletes a session with its messages, their runs and approvals. Messages go
-   * first: an interrupted purge leaves a session that can be purged again.
+   * Deletes a session with its messages, runs and approvals. The session's own
+   * row goes last: an interrupted purge leaves one that can be purged again.
    */
   async purge(session: Session): Promise<void> {
-    await this.#delete(this.#values.keys(makeKey("message", session.id)));
-    const runs = new Set<string>();
-    const prefix = makeKey("run_by_session", session.id);
-    for await (const key of this.#values.keys(prefix)) runs.add(String(key[3]));
-    await this.#delete(this.#approvalsOf(runs));
-    await this.#delete(runKeys(session.id, runs));
-    await this.#delete(this.#indexRowsOf(session));
-    await this.#journal.commit([
-      { key: makeKey("session", session.key), value: undefined },
-    ]);
+    await this.#delete(this.#keysOf(session));
   }
 
-  /** Purges transient sessions last used before a time. @returns how many */
+  /**
+   * Purges transient sessions last used before a time; those whose run did not
+   * end stay. @returns how many went
+   */
   async purgeTransient(before: number): Promise<number> {
     const prefix = makeKey("session_transient");
     const end = makeKey("session_transient", before);
     let count = 0;
     for await (const { key } of this.#values.list({ prefix, end }, Copy)) {
-      const session = await this.find(String(key[3]));
-      if (session?.kind === "transient" && session.updatedAt < before) {
-        await this.purge(session);
-        count++;
-      } else await this.#journal.commit([{ key, value: undefined }]);
+      const name = String(key[3]);
+      try {
+        const session = await this.find(name);
+        const isDue = session?.kind === "transient" &&
+          session.updatedAt < before;
+        if (!isDue) await this.#journal.commit([{ key, value: undefined }]);
+        else if (!await this.#hasOpenRun(session.id)) {
+          await this.purge(session);
+          count++;
+        }
+      } catch (error) {
+        this.#values.skip(makeKey("session", name), error);
+      }
     }
     return count;
   }
@@ -192,7 +194,12 @@ export class Sessions {
 
   async #index(): Promise<Map<string, number>> {
     this.#listed ??= this.#readIndex();
-    return await this.#listed;
+    try {
+      return await this.#listed;
+    } catch (error) {
+      this.#listed = undefined; // the next caller tries again
+      throw error;
+    }
   }
 
   async #readIndex(): Promise<Map<string, number>> {
@@ -218,31 +225,41 @@ export class Sessions {
     }
   }
 
-  async *#approvalsOf(runs: ReadonlySet<string>): AsyncGenerator<Deno.KvKey> {
-    if (runs.size === 0) return;
-    const prefix = makeKey("approval");
-    for await (const found of this.#values.scan({ prefix })) {
-      if (!found.ok) continue;
-      const { runId } = found.value as { runId?: string };
-      if (runId === undefined || !runs.has(runId)) continue;
-      const id = String(found.key[2]);
-      yield found.key;
-      yield makeKey("approval_pending", id);
-      yield makeKey("approval_mark", id, "answered");
-      yield makeKey("approval_mark", id, "used");
+  /** Every key of a session, its own row's last. */
+  async *#keysOf(session: Session): AsyncGenerator<Deno.KvKey> {
+    yield* this.#values.keys(makeKey("message", session.id));
+    const runs = makeKey("run_by_session", session.id);
+    for await (const key of this.#values.keys(runs)) {
+      const run = String(key[3]);
+      const asked = makeKey("approval_by_run", run);
+      for await (const index of this.#values.keys(asked)) {
+        yield* approvalKeys(String(index[3]));
+        yield index;
+      }
+      yield makeKey("run", run);
+      yield makeKey("runs_open", run);
+      yield key;
     }
+    // A lost race may have left further index rows of a listed session.
+    if (session.kind !== "transient") {
+      for await (const key of this.#values.keys(makeKey("session_by_time"))) {
+        if (key[3] === session.key) yield key;
+      }
+    }
+    yield indexKey(session);
+    yield makeKey("session", session.key);
   }
 
-  async *#indexRowsOf(session: Session): AsyncGenerator<Deno.KvKey> {
-    const index = String(indexKey(session)[0]) as "session_by_time";
-    for await (const key of this.#values.keys(makeKey(index))) {
-      if (key[3] === session.key) yield key;
+  async #hasOpenRun(sessionId: string): Promise<boolean> {
+    const runs = makeKey("run_by_session", sessionId);
+    for await (const key of this.#values.keys(runs)) {
+      const open = makeKey("runs_open", String(key[3]));
+      if (await this.#values.find(open, z.unknown()) !== undefined) return true;
     }
+    return false;
   }
 
-  async #delete(
-    keys: AsyncIterable<Deno.KvKey> | Iterable<Deno.KvKey>,
-  ): Promise<void> {
+  async #delete(keys: AsyncIterable<Deno.KvKey>): Promise<void> {
     let rows: Row[] = [];
     for await (const key of keys) {
       rows.push({ key, value: undefined });
@@ -254,15 +271,11 @@ export class Sessions {
   }
 }
 
-function* runKeys(
-  sessionId: string,
-  runs: Iterable<string>,
-): Generator<Deno.KvKey> {
-  for (const run of runs) {
-    yield makeKey("run", run);
-    yield makeKey("runs_open", run);
-    yield makeKey("run_by_session", sessionId, run);
-  }
+function* approvalKeys(id: string): Generator<Deno.KvKey> {
+  yield makeKey("approval", id);
+  yield makeKey("approval_pending", id);
+  yield makeKey("approval_mark", id, "answered");
+  yield makeKey("approval_mark", id, "used");
 }
 
 function matches(session: Session, query: SessionQuery): boolean {
