@@ -474,7 +474,9 @@ function problemOf(
   const path = because.split(",")[0] ?? "";
   const at = /^(.*):(\d+)$/.exec(loaded.where(path));
   return {
-    file: at?.[1] ?? loaded.source,
+    file: at?.[1] !== undefined && !loaded.source.endsWith(at[1])
+      ? at[1]
+      : loaded.source,
     ...(at === null ? {} : { line: Number(at[2]) }),
     path,
     message: error.message,
