@@ -24,7 +24,12 @@ import { type Gateway, openGateway } from "./gateway/gateway.ts";
 import type { GatewayDeps } from "./gateway/deps.ts";
 import { Approvals } from "./guard/approvals.ts";
 import { type Probe, Readiness } from "./ops/ready.ts";
-import { chooseDefault, makeProviders } from "./providers/registry.ts";
+import { demoRow } from "./providers/demo.ts";
+import {
+  chooseDefault,
+  makeProviders,
+  VENDOR_ROWS,
+} from "./providers/registry.ts";
 import { makeRouter, type Router } from "./providers/route.ts";
 import type { Settings } from "./settings.ts";
 import { makeCipher } from "./store/cipher.ts";
@@ -36,7 +41,7 @@ import { currentTime } from "./tools/time.ts";
 
 /** How long a stop waits for turns that run. */
 export const DRAIN_MS = 20_000;
-const HOUSEKEEPING_MS = 3_600_000;
+const HOUSEKEEPING_MS = 600_000;
 
 /** What a house is made of. */
 export interface HouseOptions {
@@ -58,6 +63,8 @@ export interface House extends AsyncDisposable {
   readonly tokens: Tokens;
   readonly desk: AgentDesk;
   readonly model: { model: string; because: string };
+  /** How to get a real model, when the only one is a stand-in. */
+  readonly setupHint: string | undefined;
   /** Takes new limits, agents, policy and tools; they hold from the next turn. */
   adopt(settings: Settings): void;
   /** Goes on with turns that a crash or a stop cut off. How many. */
@@ -93,6 +100,16 @@ interface Engine {
   router: Router;
   models: Models;
   model: { model: string; because: string };
+  setupHint: string | undefined;
+}
+
+/** The ways to a real model, as the vendors' rows say. */
+function howToSetUp(): string {
+  const keys = VENDOR_ROWS.flatMap((row) => row.needsKey ? [row.keyEnv] : []);
+  const local = VENDOR_ROWS.find((row) =>
+    !row.needsKey && row.baseUrl?.startsWith("http:")
+  );
+  return `set ${keys.join(" or ")}, or run ${local?.title}`;
 }
 
 async function openEngine(
@@ -117,9 +134,11 @@ async function openEngine(
   const model = configured === undefined
     ? chooseDefault(entries, env)
     : { model: configured, because: "agents.main.model" };
+  const isDemo = model.model.startsWith(`${demoRow.kind}:`);
   return {
     router,
     model,
+    setupHint: isDemo ? howToSetUp() : undefined,
     models: {
       resolve: (name) => router.resolve(name),
       settle: (name, signal) => router.settle(name, signal),
@@ -271,7 +290,8 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       clock,
     }),
     settings: () => agentSettings(settings),
-    authorityOf: authorityFromRun,
+    authorityOf: (record) => authorityFromRun(record),
+    isLive: (record) => tokens.isLive(record.credential, record.revision),
     clock,
     log,
   });
@@ -288,7 +308,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       settings: () => settings,
     })),
   );
-  opening.use(keepHouse(options, { store, settings: () => settings }));
+  opening.use(keepHouse(options, { store, tokens, settings: () => settings }));
   const closing = opening.move();
   return {
     gateway,
@@ -296,6 +316,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     tokens,
     desk,
     model: engine.model,
+    setupHint: engine.setupHint,
     adopt: (next) => void (settings = next),
     resume: () =>
       options.safeMode === undefined ? desk.resume() : Promise.resolve(0),
@@ -307,16 +328,21 @@ export async function openHouse(options: HouseOptions): Promise<House> {
   };
 }
 
-/** What is done now and then: transient sessions past their time go. */
+/** What is done now and then: tokens and transient sessions past their time go. */
 function keepHouse(
   { clock, log }: HouseOptions,
-  { store, settings }: { store: Store; settings(): Settings },
+  { store, tokens, settings }: {
+    store: Store;
+    tokens: Tokens;
+    settings(): Settings;
+  },
 ): AsyncDisposable {
   const ending = new AbortController();
   const keep = async () => {
     while (!ending.signal.aborted) {
       // Ends when the house closes.
       await clock.sleep(HOUSEKEEPING_MS, ending.signal);
+      await tokens.endExpired();
       const kept = settings().store.transientHours * 3_600_000;
       const purged = await store.sessions.purgeTransient(clock.now() - kept);
       if (purged > 0) log("info", "store.transient_purged", { purged });

@@ -29,7 +29,6 @@ import { openLog } from "./ops/logs.ts";
 import { assertPosture, postureActs, runPosture } from "./ops/posture.ts";
 import { assertPreflight, runPreflight } from "./ops/preflight.ts";
 import {
-  diffGrants,
   holesOf,
   isBare,
   listenAddress,
@@ -224,12 +223,12 @@ async function followConfig(
       });
       continue;
     }
-    const diff = diffGrants(plan.grants, next.plan.grants);
+    const isWider = plan.flags.join(" ") !== next.plan.flags.join(" ");
     const isCold = !loaded.ok || options.reading.plan.problems.length > 0 ||
       needsRestart(loaded.value, next.loaded.value);
-    if (diff.length > 0 || isCold) {
-      const why = diff.length > 0 ? diff.join(" ") : "the same permissions";
-      log("info", "config.restart", { with: why });
+    if (isWider || isCold) {
+      const permissions = isWider ? "others" : "the same";
+      log("info", "config.restart", { permissions });
       return end({
         code: EXIT.restart,
         why: "the configuration changed",
@@ -306,7 +305,9 @@ export async function startService(args: readonly string[]): Promise<number> {
         address: `http://${name}:${port}`,
         ...token,
         model: house.model,
-        isDemo: house.model.model.startsWith("demo:"),
+        ...(house.setupHint === undefined
+          ? {}
+          : { setupHint: house.setupHint }),
         posture: { ...posture, isOff },
         grants: posture.grants,
         stateDir: reading.dir,

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Authority, AuthorityRecord } from "../core/authority.ts";
 import type { Log } from "../core/log.ts";
 import type { ModelEvent, ModelRequest } from "../core/model.ts";
 import type { Clock } from "../core/time.ts";
@@ -47,8 +48,10 @@ export interface AgentDeps {
   settings(): AgentSettings;
   /** A run's authority again, from its stored record (only `auth` makes one). */
   authorityOf(
-    record: import("../core/authority.ts").AuthorityRecord,
-  ): import("../core/authority.ts").Authority;
+    record: AuthorityRecord,
+  ): Authority;
+  /** Whether a stored run's credential still counts. */
+  isLive(record: AuthorityRecord): Promise<boolean> | boolean;
   clock: Clock;
   log: Log;
 }

@@ -236,7 +236,7 @@ export async function* takeTurn(
   if (isFree) yield accepted;
   deadline.resume();
   try {
-    if (isResumed) assertResumable(turn);
+    if (isResumed) await assertResumable(turn);
     const named = turn.run.model ?? turn.session.model ?? turn.agent.model ??
       (await deps.models.chosen()).model;
     const model = await deps.models.settle(named, deadline.signal);
@@ -248,7 +248,10 @@ export async function* takeTurn(
 }
 
 /** @throws {AppError} `internal`, saying what may have happened */
-function assertResumable(turn: Turn): void {
+async function assertResumable(turn: Turn): Promise<void> {
+  if (!await turn.deps.isLive(turn.run.authority)) {
+    throw new AppError("cancelled", "The credential was revoked meanwhile");
+  }
   const { inFlight, options, resumes } = turn.run;
   const open = inFlight.map((call) => call.name).join(", ");
   const why = inFlight.length > 0

@@ -16,7 +16,8 @@ export interface BannerFacts {
   /** Set when the token came from the environment. */
   isTokenFromEnv: boolean;
   model: { model: string; because: string };
-  isDemo: boolean;
+  /** How to get a real model, when this is a stand-in. */
+  setupHint?: string;
   posture: { tried: number; refused: number; isOff: boolean };
   grants: Readonly<Record<string, readonly string[]>>;
   stateDir: string;
@@ -65,12 +66,10 @@ export function banner(facts: BannerFacts): string {
   tokenLines(facts).forEach((line, n) => rows.push([n ? "" : "token", line]));
   const { model, because } = facts.model;
   rows.push(["model", `${model}, because ${because}`]);
-  if (facts.isDemo) {
+  if (facts.setupHint !== undefined) {
     rows.push([
       "",
-      warn(
-        "a scripted stand-in, not a model: set ANTHROPIC_API_KEY or OPENAI_API_KEY, or run Ollama",
-      ),
+      warn(`a scripted stand-in, not a model: ${facts.setupHint}`),
     ]);
   }
   const line = sandboxLine(facts);

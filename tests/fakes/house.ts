@@ -124,6 +124,7 @@ export async function fakeHouse(
     approvals,
     settings: () => settings,
     authorityOf: (record) => new Authority(record),
+    isLive: () => true,
     clock,
     log: silentLog,
   });
