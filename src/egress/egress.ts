@@ -183,7 +183,7 @@ export function makeEgress(deps: EgressDeps): Egress {
         rules: new Rules(options.hosts, { open: config.open }),
         limits: { ...LIMITS, ...options.limits },
         clock,
-        clientFor: (url) => clients.get(url),
+        clientFor: (url, options) => clients.get(url, options),
         pinned,
         proxied: config.proxy !== undefined,
         attach: makeAttach(options),
@@ -236,30 +236,34 @@ export function egressRules(config: EgressConfig): HostRule[] {
 
 /** Connections by the proxy, if there is one, and to this machine without it. */
 class Clients implements Disposable {
-  readonly #direct: Deno.HttpClient;
-  readonly #proxied: Deno.HttpClient | undefined;
+  readonly #made = new Map<string, Deno.HttpClient>();
+  readonly #proxy: string | undefined;
+  readonly #ca: readonly string[] | undefined;
 
-  constructor(
-    proxy: string | undefined,
-    caCerts: readonly string[] | undefined,
-  ) {
-    const ca = caCerts === undefined ? {} : { caCerts: [...caCerts] };
-    this.#direct = Deno.createHttpClient(ca);
-    this.#proxied = proxy === undefined
-      ? undefined
-      : Deno.createHttpClient({ ...ca, proxy: { url: proxy } });
+  constructor(proxy: string | undefined, ca: readonly string[] | undefined) {
+    this.#proxy = proxy;
+    this.#ca = ca;
   }
 
-  /** A proxy asked for loopback would look on its own machine. */
-  get(url: URL): Deno.HttpClient {
-    return this.#proxied === undefined || isLoopback(url.hostname)
-      ? this.#direct
-      : this.#proxied;
+  /**
+   * A proxy asked for loopback would look on its own machine, so that goes
+   * directly. `fresh` keeps no connection.
+   */
+  get(url: URL, options: { fresh: boolean }): Deno.HttpClient {
+    const proxy = isLoopback(url.hostname) ? undefined : this.#proxy;
+    const key = `${proxy === undefined} ${options.fresh}`;
+    const client = this.#made.get(key) ?? Deno.createHttpClient({
+      ...(this.#ca === undefined ? {} : { caCerts: [...this.#ca] }),
+      ...(proxy === undefined ? {} : { proxy: { url: proxy } }),
+      ...(options.fresh ? { poolMaxIdlePerHost: 0 } : {}),
+    });
+    this.#made.set(key, client);
+    return client;
   }
 
   [Symbol.dispose](): void {
-    this.#direct.close();
-    this.#proxied?.close();
+    for (const client of this.#made.values()) client.close();
+    this.#made.clear();
   }
 }
 

@@ -97,13 +97,23 @@ Deno.test("a named host is reached, and what it says comes through", async () =>
     agent: "carapace",
   });
   assert.equal(server.seen[0]?.headers.get("accept-encoding"), "identity");
+  const types = [];
+  for (const body of ["t", new URLSearchParams({ a: "b" }), new Blob(["x"])]) {
+    const echo = await fetch(server.base, { method: "POST", body });
+    types.push((await echo.json()).type);
+  }
+  assert.deepEqual(types, [
+    "text/plain;charset=utf-8",
+    "application/x-www-form-urlencoded;charset=utf-8",
+    null,
+  ]);
   const request = new Request(`${server.base}/r`, { method: "PUT", body: "b" });
   assert.equal((await (await fetch(request)).json()).body, "b");
   assert.deepEqual(door.egress.counts(), [{
     caller: "test",
     rule: `127.0.0.1:${server.port}`,
     verdict: "ok",
-    count: 2,
+    count: 5,
   }]);
 });
 
@@ -136,6 +146,7 @@ Deno.test("what no rule names is refused, counted and explained", async () => {
     ["/v1/x", /not a URL/],
     ["https://a.b.wild.example.com/", /no line/],
     ["https://wild.example.com/", /no line/],
+    ["https://a.wild.example.com/", /TRACE is never sent/, { method: "TRACE" }],
     ["https://xwild.example.com/", /no line/],
     ["https://a.wild.example.com/", /POST is not among GET/, {
       method: "post",
@@ -235,8 +246,9 @@ Deno.test("a credential goes to its place and not along a redirect", async () =>
 Deno.test("each redirect is checked like a first request", async () => {
   await using hidden = serve(() => new Response("private"));
   await using server = serve((request) => {
-    const to = new URL(request.url).searchParams.get("to") ?? "/loop?to=/loop";
-    return new Response("moved", { status: 302, headers: { location: to } });
+    const to = new URL(request.url).searchParams.get("to") ?? "/loop";
+    const status = request.method === "PUT" ? 307 : 302;
+    return new Response("moved", { status, headers: { location: to } });
   });
   using door = open();
   const fetch = door.egress.door(local(server.port));
@@ -260,6 +272,12 @@ Deno.test("each redirect is checked like a first request", async () => {
   await fails(fetch(`${server.base}/loop`), "upstream", /redirects too often/);
   assert.equal(server.seen.length, 6);
 
+  const stream = new Response("once").body;
+  await fails(
+    fetch(`${server.base}/`, { method: "PUT", body: stream }),
+    "upstream",
+    /cannot be sent twice/,
+  );
   const manual = await fetch(`${server.base}/`, { redirect: "manual" });
   assert.equal(manual.status, 302);
   await manual.body?.cancel();
@@ -488,4 +506,53 @@ Deno.test("needs follow the slice", () => {
     EgressConfig.safeParse({ proxy: "http://u:p@x:1" }).success,
     false,
   );
+});
+
+Deno.test("a request that may have an effect is never sent twice", async () => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const heads: string[] = [];
+  // Answers while it is asked with GET, and closes on anything else.
+  const answer = async (conn: Deno.Conn) => {
+    while (true) {
+      const bytes = new Uint8Array(4096);
+      const count = await conn.read(bytes).catch(() => null);
+      if (count === null) break;
+      const head = new TextDecoder().decode(bytes.subarray(0, count));
+      heads.push(head);
+      if (!head.startsWith("GET")) break;
+      const text = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+      await conn.write(new TextEncoder().encode(text));
+    }
+    conn.close();
+  };
+  const serving: Promise<void>[] = [];
+  const accepting = (async () => {
+    for await (const conn of listener) serving.push(answer(conn));
+  })();
+  {
+    using door = open();
+    const base = `http://127.0.0.1:${listener.addr.port}/`;
+    const fetch = door.egress.door(local(listener.addr.port));
+    const form = new FormData();
+    form.set("a", "b");
+    for (
+      const init of [
+        { method: "POST", body: "text" },
+        { method: "PUT", body: new Uint8Array([65]) },
+        { method: "PATCH", body: new URLSearchParams({ a: "b" }) },
+        { method: "POST", body: form },
+        { method: "POST" },
+        { method: "DELETE" },
+      ]
+    ) {
+      await (await fetch(base)).text(); // leaves a pooled connection
+      heads.length = 0;
+      await fails(fetch(base, init), "upstream", /connection broke/);
+      assert.equal(heads.length, 1, `${init.method}: ${heads.join("\n")}`);
+      assert.doesNotMatch(heads[0] ?? "", /transfer-encoding/i);
+    }
+  }
+  listener.close();
+  await accepting;
+  await Promise.all(serving);
 });

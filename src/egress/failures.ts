@@ -19,6 +19,7 @@ export type Failure =
   | "proxy"
   | "protocol"
   | "redirects"
+  | "replay"
   | "answer_time"
   | "total_time"
   | "request_size"
@@ -61,6 +62,7 @@ const WORDS: Readonly<Record<Failure, string>> = {
   proxy: "the proxy did not pass it on",
   protocol: "the answer is not HTTP",
   redirects: "it redirects too often",
+  replay: "it redirects, and the request's body cannot be sent twice",
   answer_time: "no answer in time",
   total_time: "the answer did not end in time",
   request_size: "the request's body is too large",

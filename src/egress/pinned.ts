@@ -65,7 +65,7 @@ export interface PinnedDeps {
   caCerts?: readonly string[];
 }
 
-/** A name with more is not looked at further: it is refused. */
+/** A name with more is refused: nobody honest has so many. */
 const ADDRESSES_MAX = 64;
 /** Addresses tried in turn when one does not take the connection. */
 const TRIES_MAX = 3;
@@ -97,7 +97,7 @@ export function makePinned(deps: PinnedDeps = {}): Pinned {
       let last: unknown;
       for (const address of checked.slice(0, TRIES_MAX)) {
         try {
-          const agent = agents.get(ask.caller, address);
+          const agent = agents.get(ask, address);
           const port = deps.port ?? portOf(ask.url);
           const message = await sendTo(ask, { port, agent, body });
           return { kind: "answer", raw: toRaw(message) };
@@ -122,18 +122,19 @@ async function checkAddresses(
     ? await untilAborted(by.resolve(hostname), ask.signal)
     : [literal];
   if (found.length === 0) throw new TypeError("dns error: no addresses");
-  for (const address of found.slice(0, ADDRESSES_MAX)) {
-    const fault = by.findFault(address);
-    if (fault !== undefined) {
-      return refused(
-        "address",
-        `it resolves to an address that is not public (${fault})`,
-        "Only hosts of the public internet are reached this way; name the host in egress.hosts if it is meant",
-      );
-    }
+  const faults = found.length > ADDRESSES_MAX
+    ? ["too many"]
+    : found.map((address) => by.findFault(address));
+  const fault = faults.find((text) => text !== undefined);
+  if (fault !== undefined) {
+    return refused(
+      "address",
+      `it resolves to an address that is not public (${fault})`,
+      "Only hosts of the public internet are reached this way; name the host in egress.hosts if it is meant",
+    );
   }
   // IPv4 first: a machine without IPv6 fails at once, but one with half of it hangs.
-  return found.slice(0, ADDRESSES_MAX).sort((a, b) =>
+  return found.toSorted((a, b) =>
     Number(a.includes(":")) - Number(b.includes(":"))
   );
 }
@@ -245,9 +246,13 @@ class PinnedAgent extends Agent {
   readonly #address: string;
   readonly #ca: string[] | undefined;
 
-  constructor(address: string, ca: readonly string[] | undefined) {
+  constructor(
+    address: string,
+    options: { keepAlive: boolean; ca: readonly string[] | undefined },
+  ) {
+    const { keepAlive, ca } = options;
     super({
-      keepAlive: true,
+      keepAlive,
       maxSockets: SOCKETS_MAX,
       maxFreeSockets: 2,
       timeout: IDLE_MS,
@@ -279,9 +284,17 @@ class Agents implements Disposable {
     this.#ca = ca;
   }
 
-  get(caller: string, address: string): Agent {
+  /**
+   * What may have an effect gets a connection of its own: measured on Deno
+   * 2.9.6, the platform sends any request again, a POST too, when the server
+   * closes the pooled socket it went out on.
+   */
+  get({ caller, method }: PinnedAsk, address: string): Agent {
+    const keepAlive = method === "GET" || method === "HEAD";
+    const options = { keepAlive, ca: this.#ca };
+    if (!keepAlive) return new PinnedAgent(address, options);
     const key = `${caller}\n${address}`;
-    const agent = this.#agents.get(key) ?? new PinnedAgent(address, this.#ca);
+    const agent = this.#agents.get(key) ?? new PinnedAgent(address, options);
     // Set again, so that the map's order is that of use.
     this.#agents.delete(key);
     this.#agents.set(key, agent);

@@ -194,6 +194,11 @@ Deno.test("one address that is not public refuses the name", async () => {
       /not public/,
     );
   }
+  using many = openDoor({
+    port: server.port,
+    dns: () => Array(65).fill(PUBLIC),
+  });
+  await fails(many.fetch("https://good.example.com/"), "forbidden", /too many/);
   using nowhere = openDoor({ port: server.port, dns: () => [] });
   await fails(
     nowhere.fetch("https://good.example.com/"),
@@ -217,6 +222,32 @@ Deno.test(
     assert.equal(await response.text(), "hello good.example.com");
   },
 );
+
+Deno.test("a request that may have an effect is never sent twice", async () => {
+  const served = new WeakMap<object, number>();
+  await using server = await openTlsServer((request, response) => {
+    const times = (served.get(request.socket) ?? 0) + 1;
+    served.set(request.socket, times);
+    if (times > 1 || request.url === "/break") request.socket.destroy();
+    else response.end("fresh");
+  }, { hostname: PUBLIC });
+  using door = openDoor({ port: server.port, dns: () => [PUBLIC] });
+  for (const method of ["GET", "GET", "POST", "PUT", "DELETE"]) {
+    const response = await door.fetch("https://good.example.com/", { method });
+    assert.equal(await response.text(), "fresh", method);
+  }
+  for (const method of ["POST", "PUT", "DELETE", "PATCH"]) {
+    await fails(
+      door.fetch("https://good.example.com/break", { method }),
+      "upstream",
+      /connection broke/,
+    );
+    const sent = server.requests.filter((seen) =>
+      seen.method === method && seen.path === "/break"
+    );
+    assert.equal(sent.length, 1, method);
+  }
+});
 
 Deno.test("redirects on the open route are checked, stripped and counted", async () => {
   await using hidden = await openTlsServer(hello);

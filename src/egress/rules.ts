@@ -214,6 +214,13 @@ export class Rules {
         "Take the user name and password out of the URL",
       );
     }
+    if (/^(CONNECT|TRACE|TRACK)$/.test(method)) {
+      return refused(
+        "method",
+        `${method} is never sent`,
+        "Use another method",
+      );
+    }
     return this.#checkListed(url, method) ?? this.#checkPublic(url);
   }
 
