@@ -83,6 +83,8 @@ export interface DoorOptions {
   hosts: readonly (HostRule | "public")[];
   credentials?: readonly HostCredential[];
   limits?: DoorLimits;
+  /** The hint for a host that no rule names. @default to add it to egress.hosts */
+  fix?(host: string): string;
 }
 
 /** How a request came out. `cut` is a body that broke or grew too large. */
@@ -180,7 +182,10 @@ export function makeEgress(deps: EgressDeps): Egress {
     door: (options) => {
       const exchange: Exchange = {
         caller: options.caller,
-        rules: new Rules(options.hosts, { open: config.open }),
+        rules: new Rules(options.hosts, {
+          open: config.open,
+          ...(options.fix === undefined ? {} : { fix: options.fix }),
+        }),
         limits: { ...LIMITS, ...options.limits },
         clock,
         clientFor: (url, options) => clients.get(url, options),

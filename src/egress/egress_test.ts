@@ -161,6 +161,20 @@ Deno.test("what no rule names is refused, counted and explained", async () => {
   assert.ok(door.egress.counts().every((row) => row.rule === "unlisted"));
 });
 
+Deno.test("a caller may know a better fix than egress.hosts", async () => {
+  using door = open();
+  const fetch = door.egress.door({
+    caller: "plugin:x",
+    hosts: [],
+    fix: (host) => `Grant ${host} to the plugin`,
+  });
+  await fails(
+    fetch("https://a.example.com/"),
+    "forbidden",
+    /Grant a\.example\.com to the plugin/,
+  );
+});
+
 Deno.test("a rule that cannot be one is refused when the door is made", () => {
   using door = open();
   for (

@@ -183,11 +183,13 @@ export class Rules {
   readonly #rules: readonly ParsedRule[];
   readonly #public: boolean;
   readonly #open: boolean;
+  readonly #fix: (host: string) => string;
 
   constructor(
     hosts: readonly (HostRule | "public")[],
-    options: { open: boolean },
+    options: { open: boolean; fix?: (host: string) => string },
   ) {
+    this.#fix = options.fix ?? ((host) => `Add "${host}" to egress.hosts`);
     this.#rules = hosts.filter((host) => host !== "public").map(parseRule);
     this.#public = hosts.includes("public");
     this.#open = options.open;
@@ -259,7 +261,7 @@ export class Rules {
   }
 
   #checkPublic(url: URL): RuleVerdict {
-    const fix = `Add "${url.hostname}" to egress.hosts`;
+    const fix = this.#fix(url.hostname);
     if (!this.#public) {
       return refused("host", "no line of the configuration names it", fix);
     }
