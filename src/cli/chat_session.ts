@@ -76,7 +76,10 @@ export class ChatSession {
     const { promise: left, reject: leave } = Promise.withResolvers<never>();
     left.catch(ignore("nobody pressed Ctrl-C twice"));
     const interrupt = () => {
-      if (!stop.signal.aborted) return stop.abort();
+      if (!stop.signal.aborted) {
+        view.note("stopping … (Ctrl-C again leaves)");
+        return stop.abort();
+      }
       leave(new AppError("cancelled", "Left while the run was being stopped"));
     };
     using _listening = io.onInterrupt(interrupt);

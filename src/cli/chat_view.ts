@@ -34,6 +34,11 @@ export class ChatView {
     this.#startedAt = options.clock.now();
   }
 
+  /** Says something of our own, on a line. */
+  note(text: string): void {
+    this.#line(this.#options.paint("dim", text));
+  }
+
   /** Shows one event. */
   show(notice: TurnNotice): void {
     const { paint } = this.#options;

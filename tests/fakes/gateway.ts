@@ -133,6 +133,7 @@ export class FakeGateway implements AsyncDisposable {
 
   #upgrade(request: Request): Response {
     const { pathname } = new URL(request.url);
+    if (pathname === "/health/ready") return this.#ready(request);
     if (pathname !== "/ws" && pathname !== "/") {
       return new Response(null, { status: 404 });
     }
@@ -171,6 +172,13 @@ export class FakeGateway implements AsyncDisposable {
       }
     };
     return response;
+  }
+
+  #ready(request: Request): Response {
+    const mayRead =
+      request.headers.get("authorization") === `Bearer ${this.token}`;
+    const checks = [{ name: "store", ok: true }];
+    return Response.json({ status: "ok", ...(mayRead ? { checks } : {}) });
   }
 
   #handle(socket: WebSocket, frame: RequestFrame): unknown {

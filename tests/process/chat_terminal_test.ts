@@ -120,6 +120,13 @@ class Terminal implements AsyncDisposable {
   }
 }
 
+const USAGE = {
+  inputTokens: 12,
+  outputTokens: 34,
+  cachedTokens: 0,
+  cacheWriteTokens: 0,
+};
+
 let approve: ((answer: string) => void) | undefined;
 
 async function* script(run: FakeRun): AsyncGenerator<TurnEventBody> {
@@ -150,6 +157,7 @@ async function* script(run: FakeRun): AsyncGenerator<TurnEventBody> {
   } else {
     const text = `You said \x1b[31m${run.message}`;
     yield { kind: "text", text };
+    yield { kind: "usage", usage: USAGE };
     yield { kind: "reply", text, model: "fake:x" };
   }
 }
@@ -173,7 +181,7 @@ Deno.test({
         await terminal.see("› ");
         await terminal.type("hello\r");
         await terminal.see("You said ␛[31mhello");
-        await terminal.see(" out · ");
+        await terminal.see("12 in · 34 out · ");
         await terminal.see("› ");
         await terminal.type(`${UP}\r`);
         await terminal.see("You said ␛[31mhello");
@@ -209,7 +217,7 @@ Deno.test({
       await terminal.type("stuck\r");
       await terminal.see("hard at it");
       await terminal.type(CTRL_C);
-      await terminal.see("^C");
+      await terminal.see("Ctrl-C again leaves");
       await terminal.type(CTRL_C);
       assert.equal(await terminal.exitCode(), EXIT.interrupted);
     });
