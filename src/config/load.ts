@@ -101,10 +101,10 @@ export async function judge<T>(
 }
 
 function refusal(problems: readonly Problem[], source: string): Loaded<never> {
+  const files = [...new Set(problems.map(({ file }) => file))];
   const sorted = [...problems].sort((a, b) =>
-    a.file === b.file
-      ? (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0)
-      : 0
+    files.indexOf(a.file) - files.indexOf(b.file) ||
+    (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0)
   );
   const more = sorted.length - PROBLEMS_MAX;
   if (more > 0) {

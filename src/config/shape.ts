@@ -57,7 +57,10 @@ export function step(
         const inner = Object.hasOwn(def.shape, segment)
           ? def.shape[String(segment)]
           : def.catchall;
-        return inner === undefined ? [] : [inner];
+        // A strict object's catch-all takes nothing.
+        return inner === undefined || inner._zod.def.type === "never"
+          ? []
+          : [inner];
       }
       case "record":
         return [def.valueType];
