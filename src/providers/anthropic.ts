@@ -49,9 +49,12 @@ import {
 } from "./wire.ts";
 
 const KIND = "anthropic";
-const VERSION = "2023-06-01";
+const VERSION = "2026-10-21";
+/** The last version of the API that takes a temperature. */
+const VERSION_SAMPLING = "2023-06-01";
 const OUTPUT_TOKENS_DEFAULT = 8192;
 const THINKING_TOKENS_MIN = 1024;
+
 const SDK_TIMEOUT_MS = 3_600_000;
 
 type Block = Record<string, unknown>;
@@ -102,11 +105,18 @@ export function makeAnthropicProvider(deps: ProviderDeps): Provider {
       webhookKey: null,
       baseURL: base.href.replace(/\/$/, ""),
       fetch: streamFetch(deps, place),
+      defaultHeaders: { "anthropic-version": VERSION, ...extraHeaders() },
       maxRetries: 0,
       timeout: SDK_TIMEOUT_MS,
       logLevel: "off",
     });
   };
+  // The vendor reads a bearer token; gateways that copy it may know only the
+  // older header.
+  const extraHeaders = (): Record<string, string> =>
+    base.host === new URL(anthropicRow.baseUrl ?? "").host
+      ? {}
+      : { "x-api-key": deps.apiKey?.reveal() ?? NO_KEY };
   return {
     id: deps.id,
     kind: KIND,
@@ -116,21 +126,26 @@ export function makeAnthropicProvider(deps: ProviderDeps): Provider {
       let response: Response;
       try {
         const sdk = await (client ??= open());
-        response = await sdk.messages.create(toBody(request), { signal })
+        const body = toBody(request);
+        const headers = "temperature" in body || "top_p" in body
+          ? { "anthropic-version": VERSION_SAMPLING }
+          : {};
+        response = await sdk.messages.create(body, { signal, headers })
           .asResponse();
       } catch (error) {
         throw fromSdk(place, error, signal);
       }
       yield* readEvents(response, place, signal);
     },
-    models: (signal) => listModels(deps, place, { base, signal }),
+    models: (signal) =>
+      listModels(deps, place, { base, headers: extraHeaders(), signal }),
   };
 }
 
 async function listModels(
   deps: ProviderDeps,
   place: Place,
-  options: { base: URL; signal: AbortSignal },
+  options: { base: URL; headers: Record<string, string>; signal: AbortSignal },
 ): Promise<ModelInfo[]> {
   assertKey(deps, anthropicRow);
   const url = under(options.base, "/v1/models");
@@ -138,8 +153,9 @@ async function listModels(
   const body = await getJson(deps, place, {
     url,
     headers: {
-      "x-api-key": deps.apiKey?.reveal() ?? NO_KEY,
+      "authorization": `Bearer ${deps.apiKey?.reveal() ?? NO_KEY}`,
       "anthropic-version": VERSION,
+      ...options.headers,
     },
     signal: options.signal,
   });

@@ -325,11 +325,17 @@ const NETWORK_CAUSES: readonly (readonly [RegExp, string])[] = [
 ];
 
 /**
- * The error for a call that got no answer. What `egress` refused stays as it
- * is: that is policy, not weather.
+ * The error for a call that got no answer. What the door out refused stays as
+ * it is: that is policy, not weather.
  */
 export function toNetworkError(place: Place, error: unknown): AppError {
-  if (error instanceof AppError) return error;
+  if (error instanceof ModelError) return error;
+  if (error instanceof AppError && error.code === "timeout") {
+    const { message, hint } = words("timeout", place);
+    const details = { provider: place.id };
+    return new ModelError("timeout", message, { hint, cause: error, details });
+  }
+  if (error instanceof AppError && error.code !== "upstream") return error;
   const cause = error instanceof Error && error.cause !== undefined
     ? `${errorText(error)} ${errorText(error.cause)}`
     : errorText(error);

@@ -129,7 +129,7 @@ function toEntry(plan: ProviderPlan, deps: ProvidersDeps): ProviderEntry {
     id,
     baseUrl,
     apiKey,
-    fetch: deps.door(`provider ${id}`, baseUrl),
+    fetch: deps.door(`provider:${id}`, baseUrl),
     log: deps.log,
   }, config);
   const isHome = row.baseUrl === undefined ||

@@ -124,7 +124,9 @@ const wire: VendorWire = {
   basePath: "",
   contentType: "text/event-stream; charset=utf-8",
   headers: { "request-id": "req_011FakeFakeFake" },
-  keyOf: (request) => request.headers.get("x-api-key") ?? undefined,
+  keyOf: (request) =>
+    request.headers.get("authorization")?.replace(/^Bearer /, "") ??
+      request.headers.get("x-api-key") ?? undefined,
   frames: (say, request) => anthropicFrames(say, request.body?.model),
   errorFrame: () =>
     frame("error", {

@@ -36,11 +36,11 @@ export interface Say {
   };
   stop?: "length" | "refused";
   /** Awaited before each frame: a gate instead of a sleep. */
-  before?: (frame: number) => Promise<void> | void;
+  before?: (wire: string, frame: number) => Promise<void> | void;
   /** Cut the wire into pieces of this many bytes: also inside a character. */
   cutBytes?: number;
-  /** After this many frames… */
-  after?: number;
+  /** After this many frames, or the first that holds this text… */
+  after?: number | string;
   /** …the vendor's error event, a broken socket, a clean early end, or nothing more. */
   then?: "error" | "break" | "truncate" | "hang";
 }
@@ -75,7 +75,10 @@ export interface FakeRequest {
   // deno-lint-ignore no-explicit-any
   body: any;
   bytes: Uint8Array<ArrayBuffer>;
-  /** Resolves when the client closed the connection before the answer's end. */
+  /**
+   * Resolves when the client closed the connection before the answer's end.
+   * Before the answer's headers `Deno.serve` sees that for tiny requests only.
+   */
   closed: Promise<void>;
 }
 
@@ -239,7 +242,7 @@ async function toRequest(
   return {
     method: incoming.method,
     path: new URL(incoming.url).pathname,
-    headers: incoming.headers,
+    headers: new Headers(incoming.headers),
     body,
     bytes,
     closed,
@@ -282,7 +285,7 @@ function toStream(
 ): Response {
   const encoder = new TextEncoder();
   const all = wire.frames(say, request);
-  const frames = say.then === undefined ? all : all.slice(0, say.after ?? 0);
+  const frames = say.then === undefined ? all : head(all, say.after);
   let at = 0;
   let rest: Uint8Array[] = [];
   const body = new ReadableStream<Uint8Array>({
@@ -291,7 +294,11 @@ function toStream(
       if (piece !== undefined) return controller.enqueue(piece);
       const frame = frames[at];
       if (frame === undefined) return await finish(controller);
-      await Promise.race([say.before?.(at), left.promise, untilAborted(stop)]);
+      await Promise.race([
+        say.before?.(frame, at),
+        left.promise,
+        untilAborted(stop),
+      ]);
       at++;
       rest = cut(encoder.encode(frame), say.cutBytes);
       const first = rest.shift();
@@ -317,6 +324,11 @@ function toStream(
   return new Response(body, {
     headers: { "content-type": wire.contentType, ...wire.headers },
   });
+}
+
+function head(frames: string[], after: Say["after"] = 0): string[] {
+  if (typeof after === "number") return frames.slice(0, after);
+  return frames.slice(0, frames.findIndex((one) => one.includes(after)) + 1);
 }
 
 function cut(bytes: Uint8Array, size = Infinity): Uint8Array[] {
