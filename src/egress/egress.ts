@@ -23,7 +23,6 @@
  */
 import { AppError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
-import { type Need, need } from "../core/needs.ts";
 import type { Secret } from "../core/secret.ts";
 import type { Clock } from "../core/time.ts";
 import type { EgressConfig } from "./config.ts";
@@ -219,19 +218,6 @@ export function makeEgress(deps: EgressDeps): Egress {
       pinned[Symbol.dispose]();
     },
   };
-}
-
-/** What the configuration's egress slice needs of the sandbox. */
-export function egressNeeds(config: EgressConfig): Need[] {
-  const needs = config.hosts.map((host) =>
-    need("net", `${host}:443`, "egress.hosts")
-  );
-  if (config.open) needs.push(need("net", true, "egress.open"));
-  if (config.proxy !== undefined) {
-    const url = new URL(config.proxy);
-    needs.push(need("net", `${url.hostname}:${portOf(url)}`, "egress.proxy"));
-  }
-  return needs;
 }
 
 /** `egress.hosts` as rules, for the tools that may reach them. */

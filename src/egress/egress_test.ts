@@ -4,11 +4,10 @@ import { AppError } from "../core/errors.ts";
 import { silentLog } from "../core/log.ts";
 import { Secret } from "../core/secret.ts";
 import { type Clock, systemClock } from "../core/time.ts";
-import { EgressConfig } from "./config.ts";
+import { EgressConfig, egressNeeds } from "./config.ts";
 import {
   type DoorOptions,
   type Egress,
-  egressNeeds,
   type EgressRefusal,
   makeEgress,
 } from "./egress.ts";
