@@ -92,7 +92,13 @@ function providerDoor(egress: Egress) {
     const hosts = host === ""
       ? []
       : [{ host, port: Number(port) || standard, scheme }];
-    return egress.door({ caller, hosts });
+    return egress.door({
+      caller,
+      hosts,
+      // The router keeps the clocks: each provider has its own line for them.
+      limits: { answerMs: Infinity, totalMs: Infinity },
+      fix: () => "Check the provider's baseUrl",
+    });
   };
 }
 
