@@ -26,7 +26,7 @@ export const VERBS: readonly VerbRow[] = [
   },
   {
     name: "status",
-    about: "What runs, for how long, and under which sandbox",
+    about: "Show what runs, for how long, and under which sandbox",
     load: async () => (await import("./status.ts")).status,
   },
   {
@@ -36,7 +36,7 @@ export const VERBS: readonly VerbRow[] = [
   },
   {
     name: "sessions",
-    about: "List conversations",
+    about: "List conversations, last used first",
     load: async () => (await import("./sessions.ts")).sessions,
   },
   {
