@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { Secret, SecretField } from "../core/secret.ts";
 import { type Edit, editConfig, type Edited } from "./edit.ts";
+import { symlink } from "../../tests/fakes/symlink.ts";
 import { recordEnv } from "./env.ts";
 import { loadConfig, type LoadOptions } from "./load.ts";
 
@@ -228,7 +229,7 @@ Deno.test("editConfig() keeps a link a link, and Windows line ends", async () =>
   await withConfig(undefined, async ({ dir, path, edit }) => {
     const real = join(dir, "real.jsonc");
     await Deno.writeTextFile(real, '{\r\n  "agents": {}\r\n}\r\n');
-    await Deno.symlink("real.jsonc", path);
+    await symlink("real.jsonc", path);
     assert.ok((await edit([{ path: ["gateway", "port"], value: 2 }])).ok);
     assert.ok((await Deno.lstat(path)).isSymlink);
     assert.ok(!/[^\r]\n/.test(await Deno.readTextFile(real)));

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { AppError } from "../core/errors.ts";
 import { Secret, SecretField } from "../core/secret.ts";
+import { symlink } from "../../tests/fakes/symlink.ts";
 import { recordEnv } from "./env.ts";
 import { loadConfig, type Loaded } from "./load.ts";
 import { formatProblem } from "./problem.ts";
@@ -331,7 +332,7 @@ Deno.test("loadConfig() refuses a file it cannot trust or read", async (t) => {
     await check("not UTF-8", write(new Uint8Array([0xff])), /not UTF-8/);
     await check(
       "a link to a pipe's folder",
-      () => Deno.symlink("/dev/null", path),
+      () => symlink("/dev/null", path),
       /not a regular file/,
     );
     await t.step("the largest file that is read, readable by all", async () => {
@@ -397,9 +398,9 @@ Deno.test("loadConfig() keeps includes inside the configuration's folder", async
   };
   await inFolder(files, async (dir) => {
     const conf = join(dir, "conf");
-    await Deno.symlink(join(dir, "secret.jsonc"), join(conf, "link.jsonc"));
-    await Deno.symlink(dir, join(conf, "up"));
-    await Deno.symlink("list.jsonc", join(conf, "inside.jsonc"));
+    await symlink(join(dir, "secret.jsonc"), join(conf, "link.jsonc"));
+    await symlink(dir, join(conf, "up"));
+    await symlink("list.jsonc", join(conf, "inside.jsonc"));
     await Deno.chmod(join(conf, "shared.jsonc"), 0o666);
     for (let n = 1; n <= 11; n++) {
       const text = n === 11 ? "{}" : `{"$include": "d${n + 1}.jsonc"}`;
@@ -456,7 +457,7 @@ Deno.test("loadConfig() follows a link to the configuration itself", async () =>
   }, async (dir) => {
     await Deno.mkdir(join(dir, "state"));
     const link = join(dir, "state/carapace.jsonc");
-    await Deno.symlink(join(dir, "dots/carapace.jsonc"), link);
+    await symlink(join(dir, "dots/carapace.jsonc"), link);
     const loaded = await load({}, join(dir, "state"));
     assert.ok(loaded.ok);
     assert.equal(loaded.value.gateway.port, 7);

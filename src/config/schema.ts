@@ -78,17 +78,32 @@ export function toMarkdown(schema: z.core.$ZodType): string {
   const sections = Object.entries(properties(json, json)).map(
     ([name, section]) => {
       const rows = rowsOf(name, section, json);
-      const table = [
-        "| key | type | default | what |",
-        "| --- | --- | --- | --- |",
-        ...rows.map(({ key, type, fallback, what }) =>
-          `| \`${key}\` | ${cell(type)} | ${cell(fallback)} | ${cell(what)} |`
-        ),
-      ];
-      return `## ${name}\n\n${table.join("\n")}\n`;
+      const table = aligned([
+        ["key", "type", "default", "what"],
+        ...rows.map(({ key, type, fallback, what }) => [
+          `\`${key}\``,
+          type,
+          fallback,
+          what,
+        ]),
+      ]);
+      return `## ${name}\n\n${table}`;
     },
   );
   return sections.join("\n");
+}
+
+/** A Markdown table with its columns aligned, as the formatter would. */
+function aligned(rows: readonly (readonly string[])[]): string {
+  const cells = rows.map((row) => row.map(cell));
+  const widths = (cells[0] ?? []).map((_, n) =>
+    Math.max(3, ...cells.map((row) => row[n]?.length ?? 0))
+  );
+  const line = (row: readonly string[], fill: string) =>
+    `| ${widths.map((w, n) => (row[n] ?? "").padEnd(w, fill)).join(" | ")} |\n`;
+  const [head = [], ...body] = cells;
+  return [line(head, " "), line([], "-"), ...body.map((row) => line(row, " "))]
+    .join("");
 }
 
 function cell(text: string): string {

@@ -45,23 +45,23 @@ Deno.test("toMarkdown() has a row for every key", () => {
     toMarkdown(Schema),
     `## gateway
 
-| key | type | default | what |
-| --- | --- | --- | --- |
-| \`gateway.port\` | whole number, 1 to 65535 | \`80\` | Where \\| it listens |
-| \`gateway.hosts\` | list of string | \`[]\` | Names |
+| key             | type                     | default | what                |
+| --------------- | ------------------------ | ------- | ------------------- |
+| \`gateway.port\`  | whole number, 1 to 65535 | \`80\`    | Where \\| it listens |
+| \`gateway.hosts\` | list of string           | \`[]\`    | Names               |
 
 ## providers
 
-| key | type | default | what |
-| --- | --- | --- | --- |
-| \`providers.<name>.apiKey\` | secret reference |  | The key |
-| \`providers.<name>.mode\` | \`"a"\`, \`"b"\` |  |  |
+| key                       | type             | default | what    |
+| ------------------------- | ---------------- | ------- | ------- |
+| \`providers.<name>.apiKey\` | secret reference |         | The key |
+| \`providers.<name>.mode\`   | \`"a"\`, \`"b"\`     |         |         |
 
 ## rules
 
-| key | type | default | what |
-| --- | --- | --- | --- |
-| \`rules[].url\` | URL |  |  |
+| key           | type | default | what |
+| ------------- | ---- | ------- | ---- |
+| \`rules[].url\` | URL  |         |      |
 `,
   );
 });
