@@ -4,6 +4,7 @@
  * @module
  */
 import { posix, win32 } from "node:path";
+import { fileURLToPath } from "node:url";
 import { AppError } from "../core/errors.ts";
 import type { Env } from "./env.ts";
 
@@ -21,7 +22,7 @@ export function systemPlace(): Place {
   return {
     cwd: Deno.cwd(),
     platform: Deno.build.os,
-    program: decodeURIComponent(new URL("../../", import.meta.url).pathname),
+    program: fileURLToPath(new URL("../../", import.meta.url)),
   };
 }
 
