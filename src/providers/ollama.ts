@@ -60,7 +60,7 @@ export const ollamaRow: VendorRow = {
 export function parseOllamaHost(value: string): URL {
   const clean = value.trim().replaceAll(/^["']|["']$/g, "").trim();
   const hasScheme = /^https?:\/\//i.test(clean);
-  const rest = clean.replace(/^:/, "127.0.0.1:");
+  const rest = clean.replace(/^:(?!:)/, "127.0.0.1:");
   const isBareV6 = /^[0-9a-f:]*:[0-9a-f:]*:[0-9a-f:]*$/i.test(rest);
   const url = new URL(
     hasScheme

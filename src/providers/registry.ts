@@ -7,6 +7,7 @@
  * @module
  */
 import type { Env } from "../config/env.ts";
+import { AppError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { Provider } from "../core/model.ts";
 import { type Need, need } from "../core/needs.ts";
@@ -103,11 +104,10 @@ function planOne(
   const said = isOwn && row.baseUrlEnv !== undefined
     ? env.get(row.baseUrlEnv)
     : undefined;
-  const parse = row.parseBaseUrl ?? ((value: string) => new URL(value));
   const baseUrl = config.baseUrl !== undefined
     ? new URL(config.baseUrl)
     : said !== undefined
-    ? parse(said)
+    ? parseBaseUrl(row, said)
     : new URL(row.baseUrl ?? "demo:");
   const key = isOwn && row.keyEnv !== undefined
     ? env.get(row.keyEnv)
@@ -121,6 +121,23 @@ function planOne(
       (key === undefined ? undefined : new Secret(key, `env ${row.keyEnv}`)),
     because: `providers.${id}`,
   };
+}
+
+/** An address out of the environment, where no schema has looked at it. */
+function parseBaseUrl(row: VendorRow, value: string): URL {
+  try {
+    const url = row.parseBaseUrl?.(value) ?? new URL(value);
+    if (/^https?:$/.test(url.protocol)) return url;
+  } catch {
+    // Said below, with the name that holds it.
+  }
+  throw new AppError(
+    "bad_input",
+    `Cannot use ${row.baseUrlEnv}: ${
+      JSON.stringify(value)
+    } is not an http(s) address`,
+    { hint: `Write it like ${row.baseUrl}, or unset it` },
+  );
 }
 
 function toEntry(plan: ProviderPlan, deps: ProvidersDeps): ProviderEntry {
