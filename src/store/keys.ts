@@ -29,6 +29,8 @@ export const COLLECTIONS = {
   session: { version: 1 },
   session_by_time: { version: 1 },
   session_transient: { version: 1 },
+  session_archived: { version: 1 },
+  session_summary: { version: 1 },
   message: { version: 1 },
   run: { version: 1 },
   runs_open: { version: 1 },

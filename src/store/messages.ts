@@ -22,16 +22,19 @@ export class Messages {
     return [{ key: makeKey("message", sessionId, value.seq), value }];
   }
 
-  /** The last messages, or the last before a `seq`; oldest first. */
+  /** The last messages between two `seq`, both exclusive; oldest first. */
   async tail(
     sessionId: string,
-    options: { limit: number; beforeSeq?: number },
+    options: { limit: number; beforeSeq?: number; afterSeq?: number },
   ): Promise<StoredMessage[]> {
     const prefix = makeKey("message", sessionId);
     const stretch = {
       prefix,
       limit: options.limit,
       reverse: true,
+      ...(options.afterSeq === undefined
+        ? {}
+        : { start: makeKey("message", sessionId, options.afterSeq + 1) }),
       ...(options.beforeSeq === undefined
         ? {}
         : { end: makeKey("message", sessionId, options.beforeSeq) }),

@@ -11,7 +11,7 @@ import { AgentId, idSchema, SessionKey } from "../core/ids.ts";
 import { Label } from "../core/label.ts";
 import { Usage } from "../core/message.ts";
 import type { Committed, KvJournal, Row } from "./journal.ts";
-import { makeKey } from "./keys.ts";
+import { keyText, makeKey } from "./keys.ts";
 import type { Values } from "./values.ts";
 
 export const SessionKind = z.enum([
@@ -47,6 +47,20 @@ export const Session = z.strictObject({
   /** The principal who opened it. */
   owner: z.string().min(1).max(256),
   title: z.string().max(512).optional(),
+  /** Messages up to this `seq` are shown to the model as their summary. */
+  compactedSeq: z.int().positive().optional(),
+  /** The last model call: what the vendor counted, and what we had guessed. */
+  context: z.strictObject({
+    tokens: z.int().nonnegative(),
+    estimate: z.int().nonnegative(),
+    windowTokens: z.int().positive(),
+    model: z.string().max(256),
+  }).optional(),
+  /** Where it was copied from. */
+  forkOf: z.strictObject({ key: SessionKey, seq: z.int().nonnegative() })
+    .optional(),
+  /** Set when it was put away, with the key it had. */
+  archived: z.strictObject({ at: z.int(), key: SessionKey }).optional(),
 });
 export type Session = z.infer<typeof Session>;
 
@@ -61,7 +75,16 @@ export interface SessionQuery {
   search?: string;
   /** Without it: every kind but `transient`. */
   kinds?: readonly SessionKind[];
+  /** Those that were put away, and no others. */
+  archived?: boolean;
 }
+
+type IndexName = "session_by_time" | "session_transient" | "session_archived";
+const INDEXES: readonly IndexName[] = [
+  "session_by_time",
+  "session_transient",
+  "session_archived",
+];
 
 /** A copy in the index when it is surely short; else `null`: see the row. */
 const Copy = z.union([Session, z.null()]);
@@ -69,12 +92,13 @@ const COPY_CHARS_MAX = 16_384;
 
 const DELETES_A_UNIT = 400;
 
+function indexOf(session: Session): IndexName {
+  if (session.archived !== undefined) return "session_archived";
+  return session.kind === "transient" ? "session_transient" : "session_by_time";
+}
+
 function indexKey(session: Session): Deno.KvKey {
-  return makeKey(
-    session.kind === "transient" ? "session_transient" : "session_by_time",
-    session.updatedAt,
-    session.key,
-  );
+  return makeKey(indexOf(session), session.updatedAt, session.key);
 }
 
 /** The `session` collection and its indexes. */
@@ -105,6 +129,10 @@ export class Sessions {
     const offset = query.offset ?? 0;
     const wanted = offset + query.limit;
     const kinds = query.kinds;
+    if (query.archived === true) {
+      const put = await this.#collect("session_archived", query, wanted);
+      return put.slice(offset, wanted);
+    }
     const found = kinds === undefined || kinds.some((k) => k !== "transient")
       ? await this.#collect("session_by_time", query, wanted)
       : [];
@@ -123,10 +151,11 @@ export class Sessions {
     const rows: Row[] = [
       { key: makeKey("session", session.key), value: session },
     ];
+    if (previous !== undefined && previous.key !== session.key) {
+      rows.push({ key: makeKey("session", previous.key), value: undefined });
+    }
     if (
-      previous !== undefined &&
-      (previous.updatedAt !== session.updatedAt ||
-        (previous.kind === "transient") !== (session.kind === "transient"))
+      previous !== undefined && keyText(indexKey(previous)) !== keyText(index)
     ) rows.push({ key: indexKey(previous), value: undefined });
     rows.push({ key: index, value: isShort ? session : null });
     return rows;
@@ -145,17 +174,25 @@ export class Sessions {
    * end stay. @returns how many went
    */
   async purgeTransient(before: number): Promise<number> {
-    const prefix = makeKey("session_transient");
-    const end = makeKey("session_transient", before);
+    return await this.purgeUnused("session_transient", before);
+  }
+
+  /**
+   * Purges the sessions of one index last used before a time; those whose run
+   * did not end stay. @returns how many went
+   */
+  async purgeUnused(index: IndexName, before: number): Promise<number> {
+    const prefix = makeKey(index);
+    const end = makeKey(index, before);
     let count = 0;
     for await (const { key } of this.#values.list({ prefix, end }, Copy)) {
       const name = String(key[3]);
       try {
         const session = await this.find(name);
-        const isDue = session?.kind === "transient" &&
+        const isDue = session !== undefined && indexOf(session) === index &&
           session.updatedAt < before;
         if (!isDue) await this.#journal.commit([{ key, value: undefined }]);
-        else if (!await this.#hasOpenRun(session.id)) {
+        else if (!await this.hasOpenRun(session.id)) {
           await this.purge(session);
           count++;
         }
@@ -166,8 +203,26 @@ export class Sessions {
     return count;
   }
 
+  /** Every session of a principal, wherever it is listed. */
+  async *ownedBy(
+    principal: string,
+  ): AsyncGenerator<Session, void, undefined> {
+    const seen = new Set<string>();
+    for (const index of INDEXES) {
+      const stretch = { prefix: makeKey(index) };
+      for await (const { key, value } of this.#values.list(stretch, Copy)) {
+        const name = String(key[3]);
+        if (seen.has(name)) continue;
+        const session = value ?? await this.find(name);
+        if (session?.owner !== principal) continue;
+        seen.add(name);
+        yield session;
+      }
+    }
+  }
+
   async #collect(
-    index: "session_by_time" | "session_transient",
+    index: IndexName,
     query: SessionQuery,
     wanted: number,
   ): Promise<Session[]> {
@@ -228,6 +283,7 @@ export class Sessions {
   /** Every key of a session, its own row's last. */
   async *#keysOf(session: Session): AsyncGenerator<Deno.KvKey> {
     yield* this.#values.keys(makeKey("message", session.id));
+    yield* this.#values.keys(makeKey("session_summary", session.id));
     const runs = makeKey("run_by_session", session.id);
     for await (const key of this.#values.keys(runs)) {
       const run = String(key[3]);
@@ -250,7 +306,8 @@ export class Sessions {
     yield makeKey("session", session.key);
   }
 
-  async #hasOpenRun(sessionId: string): Promise<boolean> {
+  /** Whether a run of a session did not end. */
+  async hasOpenRun(sessionId: string): Promise<boolean> {
     const runs = makeKey("run_by_session", sessionId);
     for await (const key of this.#values.keys(runs)) {
       const open = makeKey("runs_open", String(key[3]));

@@ -21,6 +21,7 @@ import { Messages } from "./messages.ts";
 import { Runs } from "./runs.ts";
 import { migrate, type Migration, MIGRATIONS } from "./schema.ts";
 import { Sessions } from "./sessions.ts";
+import { Summaries } from "./summaries.ts";
 import { TokenRows } from "./tokens.ts";
 import { Codec, Values } from "./values.ts";
 
@@ -41,6 +42,7 @@ export interface Store extends AsyncDisposable {
   readonly journal: Journal;
   readonly sessions: Sessions;
   readonly messages: Messages;
+  readonly summaries: Summaries;
   readonly runs: Runs;
   readonly inbound: InboundSeen;
   readonly tokens: TokenRows;
@@ -93,6 +95,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     journal,
     sessions: new Sessions(values, journal),
     messages: new Messages(values),
+    summaries: new Summaries(values),
     runs: new Runs(values),
     inbound: new InboundSeen(values),
     tokens: new TokenRows(values, journal),
