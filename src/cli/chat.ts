@@ -186,22 +186,11 @@ function stopOnInterrupt(io: Io): { signal: AbortSignal } & Disposable {
   };
 }
 
-/** The chat commands of the gateway; `/help` lists them without asking it. */
-const COMMANDS: readonly [usage: string, about: string][] = [
-  ["/new", "begin a new conversation"],
-  ["/reset", "forget this conversation"],
-  ["/status", "what runs, and with which model"],
-  ["/stop", "stop the running turn"],
-  ["/model [PROVIDER:MODEL]", "show or choose the model"],
-  ["/think [LEVEL]", "how much the model thinks"],
-  ["/usage", "tokens of this conversation"],
-  ["/compact", "summarise the oldest part"],
-  ["/queue [MODE]", "what happens to messages during a turn"],
-  ["/approve ID ANSWER", "allow-once, allow-session, allow-always or deny"],
-  ["/why", "why something was denied"],
-  ["/clean", "continue without text from outside"],
-  ["/whoami", "as whom you are talking"],
-  ["/quit", "leave (also Ctrl-D, or Ctrl-C twice)"],
+/** What this program does itself; the gateway's `/help` lists the rest. */
+const OWN_COMMANDS: readonly string[] = [
+  "/quit: leave (also Ctrl-D, or Ctrl-C twice)",
+  "a line that ends with \\ goes on in the next",
+  "a line that begins with a space is not kept in the history",
 ];
 
 async function converse(
@@ -241,11 +230,7 @@ async function converse(
       await history.add(answer.text);
       if (message === "/quit" || message === "/exit") return EXIT.ok;
       if (message === "/help") {
-        const width = Math.max(...COMMANDS.map(([usage]) => usage.length));
-        for (const [usage, about] of COMMANDS) {
-          io.out(`  ${paint("cyan", usage.padEnd(width))}  ${about}\n`);
-        }
-        continue;
+        io.out(OWN_COMMANDS.map((line) => `${line}\n`).join(""));
       }
       await session.takeCarefully({ ...target, message });
     }

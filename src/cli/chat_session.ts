@@ -22,20 +22,31 @@ export interface ChatSessionOptions {
   paint: Paint;
 }
 
-const ANSWERS: Readonly<Record<string, string>> = {
-  y: "allow-once",
-  yes: "allow-once",
-  s: "allow-session",
-  session: "allow-session",
-  a: "allow-always",
-  always: "allow-always",
-  n: "deny",
-  no: "deny",
-};
+/** The answers there are, and how they are typed. */
+const ANSWERS: readonly [answer: string, typed: string, shown: string][] = [
+  ["allow-once", "yes", "[y]es once"],
+  ["allow-session", "session", "for this [s]ession"],
+  ["allow-always", "always", "[a]lways"],
+  ["deny", "no", "[n]o"],
+];
 
-/** The answer to an ask, as `/approve` wants it. */
-export function toDecision(text: string): string | undefined {
-  return ANSWERS[text.trim().toLowerCase()];
+/** The answer to an ask, as `/approve` wants it: by its first letter or whole. */
+export function toDecision(
+  text: string,
+  answers: readonly string[],
+): string | undefined {
+  const typed = text.trim().toLowerCase();
+  if (typed === "") return undefined;
+  return ANSWERS.find(([answer, word]) =>
+    answers.includes(answer) &&
+    (typed === word || typed === word[0] || typed === answer)
+  )?.[0];
+}
+
+/** `allow? [y]es once, [n]o › ` */
+function questionOf(answers: readonly string[]): string {
+  const shown = ANSWERS.filter(([answer]) => answers.includes(answer));
+  return `allow? ${shown.map(([, , text]) => text).join(", ")} › `;
 }
 
 type Ask = RunEvent & { kind: "ask" };
@@ -149,34 +160,46 @@ class Asking implements Disposable {
       io.err(`Answer with /approve ${printable(ask.approvalId)} allow-once\n`);
       return;
     }
-    const question = paint(
-      "yellow",
-      "allow? [y]es once, for this [s]ession, [a]lways, [n]o › ",
-    );
-    let decision: string | undefined;
-    while (decision === undefined) { // ends with an answer, or with the run
+    const question = paint("yellow", questionOf(ask.answers));
+    while (true) { // ends with an answer that is taken, or with the run
       const answer = await prompt.ask(question, { signal, isFresh: true });
       if (signal.aborted) return;
       if (answer.kind === "interrupt") return this.#interrupt();
-      decision = answer.kind === "end" ? "deny" : toDecision(answer.text);
+      const decision = answer.kind === "end"
+        ? "deny"
+        : toDecision(answer.text, ask.answers);
+      if (decision === undefined) continue;
+      if (await this.#answer(`/approve ${ask.approvalId} ${decision}`)) return;
+      if (answer.kind === "end" || signal.aborted) return;
     }
-    await this.#answer(`/approve ${ask.approvalId} ${decision}`);
   }
 
-  /** Sends the answer; what the gateway says to it is shown when it is a refusal. */
-  async #answer(message: string): Promise<void> {
-    const { io, client, paint } = this.#options;
+  /** Sends the answer; a refusal is shown. Whether it was taken. */
+  async #answer(message: string): Promise<boolean> {
+    const { io, client } = this.#options;
     const { sessionKey } = this.#turn;
     const events = runTurn(client, { sessionKey, message }, {
       clock: io.clock,
     });
-    for await (const event of events) {
-      if (event.kind !== "end" || event.state === "final") continue;
-      io.out(
-        `${paint("red", "error:")} ${
-          printable(event.message ?? "the answer was not taken")
-        }\n`,
-      );
+    try {
+      for await (const event of events) {
+        if (event.kind !== "end" || event.state === "final") continue;
+        this.#refused(event.message ?? "the answer was not taken", event.hint);
+        return false;
+      }
+      return true;
+    } catch (error) {
+      if (!(error instanceof AppError) || isAbort(error)) throw error;
+      this.#refused(error.message, error.hint);
+      return false;
+    }
+  }
+
+  #refused(message: string, hint: string | undefined): void {
+    const { io, paint } = this.#options;
+    io.out(`${paint("red", "error:")} ${printable(message)}\n`);
+    if (hint !== undefined) {
+      io.out(`${paint("dim", "hint:")}  ${printable(hint)}\n`);
     }
   }
 }

@@ -24,6 +24,8 @@ export type RunEvent =
     args: unknown;
     question: string;
     expiresAt: number;
+    /** What may be answered, as `/approve` takes it. */
+    answers: readonly string[];
   }
   | RunEnd;
 
@@ -44,6 +46,13 @@ function text(value: unknown): string {
 function toUsage(value: unknown): Usage | undefined {
   const parsed = Usage.safeParse(value);
   return parsed.success ? parsed.data : undefined;
+}
+
+/** Once and no are always answers; more only when the gateway offers it. */
+function toAnswers(value: unknown): readonly string[] {
+  return Array.isArray(value) && value.every((one) => typeof one === "string")
+    ? value
+    : ["allow-once", "deny"];
 }
 
 /** One `agent` event's data as a run event. The field's own names are read too. */
@@ -86,6 +95,7 @@ function fromAgent(event: AgentEvent): RunEvent | undefined {
         args: data["args"],
         question: text(data["question"]),
         expiresAt: Number(data["expiresAt"] ?? 0),
+        answers: toAnswers(data["answers"]),
       };
     case "lifecycle": {
       const kind = data["kind"] ?? data["phase"];

@@ -125,8 +125,9 @@ export function timeText(at: number): string {
 export function agoText(at: number, now: number): string {
   const distance = Math.abs(now - at);
   if (distance < 60_000) return "now";
-  const [unit, name] = UNITS.find(([ms]) => distance >= ms) ?? [1000, "s"];
-  const count = `${Math.floor(distance / unit)} ${name}`;
+  const [unit, name] = UNITS.find(([ms]) => distance >= 0.95 * ms) ??
+    [1000, "s"];
+  const count = `${Math.round(distance / unit)} ${name}`;
   return at < now ? `${count} ago` : `in ${count}`;
 }
 

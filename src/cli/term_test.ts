@@ -31,6 +31,7 @@ Deno.test("times and sizes are short", () => {
   assert.equal(agoText(0, 59_999), "now");
   assert.equal(agoText(0, 3_600_000), "1 h ago");
   assert.equal(agoText(86_400_000, 0), "in 1 d");
+  assert.equal(agoText(30 * 86_400_000, 5000), "in 30 d");
   assert.equal(sizeText(999), "999 B");
   assert.equal(sizeText(41_300_000), "41.3 MB");
 });

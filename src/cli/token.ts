@@ -153,7 +153,8 @@ async function list(
   const rows = payload.tokens.map((row) => [
     row.id,
     row.name,
-    row.scopes.join(","),
+    // Admin holds all the others.
+    row.scopes.includes("admin") ? "admin" : row.scopes.join(","),
     row.lastUsedAt === undefined ? "never" : agoText(row.lastUsedAt, now),
     row.expiresAt === undefined
       ? "never"

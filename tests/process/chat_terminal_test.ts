@@ -232,8 +232,12 @@ Deno.test({
         await terminal.see("allow? ");
         await terminal.see("› ");
         await new Promise((resolve) => setTimeout(resolve, 250)); // a person reads
-        await terminal.type("s\r");
-        await terminal.see("/approve apr_1 allow-session");
+        await terminal.type("maybe\r");
+        await terminal.see("allow? ");
+        await terminal.see("› ");
+        await new Promise((resolve) => setTimeout(resolve, 250));
+        await terminal.type("y\r");
+        await terminal.see("/approve apr_1 allow-once");
         await terminal.see("Sent");
         await terminal.see("› ");
         await terminal.type("/quit\r");
