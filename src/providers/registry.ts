@@ -140,13 +140,19 @@ function parseBaseUrl(row: VendorRow, value: string): URL {
   );
 }
 
+/** For what reaches nothing. */
+const noDoor: typeof fetch = () =>
+  Promise.reject(new AppError("forbidden", "Cannot leave: it has no address"));
+
 function toEntry(plan: ProviderPlan, deps: ProvidersDeps): ProviderEntry {
   const { id, row, config, baseUrl, apiKey } = plan;
   const provider = row.make({
     id,
     baseUrl,
     apiKey,
-    fetch: deps.door(`provider:${id}`, baseUrl),
+    fetch: row.baseUrl === undefined
+      ? noDoor
+      : deps.door(`provider:${id}`, baseUrl),
     log: deps.log,
   }, config);
   const isHome = row.baseUrl === undefined ||

@@ -200,11 +200,19 @@ Deno.test("makeProviders() speaks the API that fits the address", async (t) => {
   }
 });
 
+Deno.test("makeProviders() opens no door for the demo", async () => {
+  const entries = await make({ demo: {} }, {}, (_, url) => {
+    throw new TypeError(`a door to ${url}`);
+  });
+  assert.deepEqual(entries.map((one) => one.provider.id), ["demo"]);
+});
+
 Deno.test("makeProviders() looks for a local server only when nothing is configured", async (t) => {
   await t.step("nothing there: the demo", async () => {
     const gone: string[] = [];
     const entries = await make({}, {}, closedDoor(gone));
     assert.deepEqual(gone, ["provider:ollama 127.0.0.1:11434"]);
+    assert.equal(entries[0]?.because, "nothing else is configured");
     assert.deepEqual(entries.map((one) => one.provider.id), ["demo"]);
     assert.equal(chooseDefault(entries, recordEnv({})).model, "demo:demo");
   });
