@@ -58,21 +58,24 @@ export interface GatewayStore {
   };
 }
 
-/** A model that can be named: `provider:model`. */
+/** A model and whose it is: `provider:id` is its full name. */
 export interface ListedModel {
   provider: string;
-  model: string;
-  label?: string | undefined;
+  id: string;
+  label?: string;
 }
 
-/** The providers, by the names models are called with. */
+/** The providers, by the names models are called with; `providers` has more. */
 export interface ModelRouter {
-  /** @throws {AppError} `not_found` when no configured provider has that name */
+  /** @throws {AppError} `not_found`, naming the providers there are */
   resolve(name: string): { provider: Provider; model: string };
+  /** The full name, with a stand-in like `auto` replaced by a real model. */
+  settle(name: string, signal: AbortSignal): Promise<string>;
   list(signal: AbortSignal): Promise<readonly ListedModel[]>;
-  /** One call with retries and breaker; `request.model` is the full name. */
+  /** One call with retries and breaker. */
   stream(
-    request: ModelRequest,
+    name: string,
+    request: Omit<ModelRequest, "model">,
     signal: AbortSignal,
   ): AsyncGenerator<ModelEvent, void, undefined>;
 }
@@ -84,7 +87,7 @@ export interface TokenDesk {
     input: MethodInput<"token.create">,
     maker: Authority,
   ): Promise<MethodOutput<"token.create">>;
-  list(): Promise<MethodOutput<"token.list">["tokens"]>;
+  list(): Promise<readonly MethodOutput<"token.list">["tokens"][number][]>;
   /** @throws {AppError} `not_found` */
   revoke(id: string): Promise<void>;
 }

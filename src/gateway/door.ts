@@ -123,9 +123,3 @@ export class Door {
     return response;
   }
 }
-
-/** One spelling of an address: IPv4 in IPv6 is IPv4, without brackets. */
-export function canonicalAddress(address: string): string {
-  const plain = address.replace(/^\[|\]$/g, "").toLowerCase();
-  return plain.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/, "");
-}

@@ -14,7 +14,7 @@ import { CLOSE, type EventName } from "../core/protocol.ts";
 import { makeId } from "../core/ids.ts";
 import { Call, InFlight } from "./call.ts";
 import type { GatewayDeps } from "./deps.ts";
-import { canonicalAddress, Door } from "./door.ts";
+import { Door } from "./door.ts";
 import { Health } from "./health.ts";
 import { toAppError, toErrorResponse } from "./http_errors.ts";
 import type { Caller } from "./keys.ts";
@@ -147,7 +147,7 @@ class Room {
     request: Request,
     info: Deno.ServeHandlerInfo<Deno.NetAddr>,
   ): Promise<Response> => {
-    const address = canonicalAddress(info.remoteAddr.hostname);
+    const address = info.remoteAddr.hostname;
     let call: Call | undefined;
     let path = "";
     try {

@@ -44,9 +44,10 @@ export const GATEWAY_LIMITS = {
   errorBytesMax: 65_536,
   /** The end of a streamed answer, kept to find its token counts. */
   tailBytesMax: 8_192,
-  /** Longest wait for a first piece before a stream's headers are sent. */
-  streamHeadMs: 5_000,
-  streamKeepAliveMs: 15_000,
+  /** How long an answer can still fail with a status of its own. */
+  headMs: 5_000,
+  /** Silence in an event stream or before an answer. */
+  keepAliveMs: 15_000,
   /** How long one answer of readiness and one count of sessions are good for. */
   readyMs: 1_000,
   countMs: 1_000,

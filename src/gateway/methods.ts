@@ -394,11 +394,11 @@ export function makeHandlers(on: MethodDeps): Handlers {
         ? await deps.router.list(signal)
         : [];
       return {
-        models: models.map(({ provider, model, label }) => ({
-          id: `${provider}:${model}`,
-          label: label ?? model,
+        models: models.map(({ provider, id, label }) => ({
+          id: `${provider}:${id}`,
+          label: label ?? id,
           provider,
-          model,
+          model: id,
         })).filter(({ id }) => caller.authority.allowsModel(id)),
       };
     },
@@ -412,9 +412,13 @@ export function makeHandlers(on: MethodDeps): Handlers {
           .map(({ id, name }) => ({ id, name })),
       };
     },
-    "token.create": (params, { caller }) =>
-      deps.tokens.create(params, caller.authority),
-    "token.list": async () => ({ tokens: await deps.tokens.list() }),
+    // Parsed on the way out: a row's further fields (its hash) stay here.
+    "token.create": async (params, { caller }) =>
+      METHODS["token.create"].output.parse(
+        await deps.tokens.create(params, caller.authority),
+      ),
+    "token.list": async () =>
+      METHODS["token.list"].output.parse({ tokens: await deps.tokens.list() }),
     "token.revoke": async ({ id }) => {
       await deps.tokens.revoke(id);
       return { ok: true, id };

@@ -7,11 +7,12 @@ import { scanJson } from "../core/bounded.ts";
 import { AppError } from "../core/errors.ts";
 import { makeId } from "../core/ids.ts";
 import type { Usage } from "../core/message.ts";
-import { splitModel } from "../core/model.ts";
+import { AUTO_MODEL } from "../providers/vendor.ts";
 import { type Call, readJsonText } from "./call.ts";
 import type { GatewayDeps } from "./deps.ts";
 import { json } from "./http_errors.ts";
 import { Caller } from "./keys.ts";
+import { answerSoon } from "./late.ts";
 import type { GatewayLimits } from "./limits.ts";
 import { agentOfModel, runPieces, toTurnRequest } from "./openai_agent.ts";
 import {
@@ -100,9 +101,14 @@ export async function chatCompletions(
   });
   const body = parseBody(text, limits);
   const agentId = agentOfModel(body.model, deps.agents());
-  return agentId === undefined
-    ? await passThrough(call, on, { text, body })
-    : await runAgent(call, on, { agentId, request: parseChatRequest(body) });
+  const answer = agentId === undefined
+    ? passThrough(call, on, { text, body })
+    : runAgent(call, on, { agentId, request: parseChatRequest(body) });
+  return await answerSoon(answer, {
+    call,
+    limits,
+    isStream: body["stream"] === true,
+  });
 }
 
 async function runAgent(
@@ -156,10 +162,14 @@ async function passThrough(
 ): Promise<Response> {
   const { deps, limits } = on;
   const { authority, id } = call.caller;
-  const name = splitModel(asked.body.model);
-  if (name === undefined) throw modelNotFound(asked.body.model);
-  const full = `${name.provider}:${name.model}`;
   on.rates.passThrough.take(id, deps.clock.now());
+  let { provider, model } = resolve(deps, asked.body.model);
+  if (model === AUTO_MODEL) {
+    const name = await deps.router.settle(asked.body.model, call.signal);
+    ({ provider, model } = resolve(deps, name));
+  }
+  // On what it resolved to, not on what it was called.
+  const full = `${provider.id}:${model}`;
   if (!authority.allowsModel(full)) {
     throw new AppError(
       "forbidden",
@@ -167,7 +177,6 @@ async function passThrough(
       { details: { param: "model", code: "model_not_allowed" } },
     );
   }
-  const { provider, model } = resolve(deps, full);
   const onUsage = (usage: Usage) =>
     deps.recordUsage?.({
       principal: id,
@@ -183,7 +192,8 @@ async function passThrough(
   }
   const request = parseChatRequest(asked.body);
   const events = deps.router.stream(
-    toModelRequest(request, { model: full, now: deps.clock.now() }),
+    full,
+    toModelRequest(request, deps.clock.now()),
     call.signal,
   );
   return await answer(call, on, { request, pieces: toPieces(events, onUsage) });
@@ -191,13 +201,13 @@ async function passThrough(
 
 function resolve(
   deps: GatewayDeps,
-  full: string,
+  name: string,
 ): ReturnType<GatewayDeps["router"]["resolve"]> {
   try {
-    return deps.router.resolve(full);
+    return deps.router.resolve(name);
   } catch (error) {
     if (error instanceof AppError && error.code === "not_found") {
-      throw modelNotFound(full);
+      throw modelNotFound(name);
     }
     throw error;
   }
@@ -227,8 +237,8 @@ export async function listModels(
   const models = deps.safeMode !== undefined
     ? []
     : await deps.router.list(call.signal);
-  const passed = models.filter(({ provider, model }) =>
-    authority.allowsModel(`${provider}:${model}`)
-  ).map(({ provider, model }) => row(`${provider}/${model}`, provider));
+  const passed = models.filter(({ provider, id }) =>
+    authority.allowsModel(`${provider}:${id}`)
+  ).map(({ provider, id }) => row(`${provider}/${id}`, provider));
   return json({ object: "list", data: [...own, ...passed] });
 }

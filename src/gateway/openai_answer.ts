@@ -197,7 +197,7 @@ export async function answerSse(
   const { call, limits } = options;
   const iterator = pieces[Symbol.asyncIterator]();
   let next = iterator.next();
-  await headOf(next, limits.streamHeadMs);
+  await next;
   const writer = new ChunkWriter(head, options.includeUsage);
   const encoder = new TextEncoder();
   let timer: ReturnType<typeof setInterval> | undefined;
@@ -213,7 +213,7 @@ export async function answerSse(
         if ((controller.desiredSize ?? 0) > 0) {
           controller.enqueue(encoder.encode(": keep-alive\n\n"));
         }
-      }, limits.streamKeepAliveMs);
+      }, limits.keepAliveMs);
     },
     pull: async (controller) => {
       let text = "";
@@ -248,15 +248,4 @@ export async function answerSse(
     },
   });
   return new Response(body, { headers: SSE_HEADERS });
-}
-
-/** Waits for the first piece, but not for ever: thinking can take minutes. */
-async function headOf(first: Promise<unknown>, limitMs: number): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, limitMs);
-  try {
-    await Promise.race([first, promise]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

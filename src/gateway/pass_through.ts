@@ -306,13 +306,13 @@ async function toVendorError(
 /** A chat request as a provider of another dialect is asked. */
 export function toModelRequest(
   request: ChatRequest,
-  options: { model: string; now: number },
-): ModelRequest {
+  now: number,
+): Omit<ModelRequest, "model"> {
   // Nothing here is stored or decided on: the caller talks to the model itself.
   const words = label("untrusted", [], {
     kind: "client",
     ref: "",
-    at: options.now,
+    at: now,
   });
   const { system, messages } = toConversation(request, {
     user: words,
@@ -323,7 +323,6 @@ export function toModelRequest(
   const tokens = request.max_completion_tokens ?? request.max_tokens;
   const { stop, response_format: format } = request;
   return {
-    model: options.model,
     messages,
     ...(system === "" ? {} : { system }),
     ...(tools.length === 0 ? {} : { tools }),

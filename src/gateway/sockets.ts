@@ -7,6 +7,7 @@
  * @module
  */
 import type { RunView } from "../agent/turns.ts";
+import { canonicalAddress } from "../auth/limiter.ts";
 import type { Principal } from "../core/authority.ts";
 import { AppError, errorText } from "../core/errors.ts";
 import { makeId } from "../core/ids.ts";
@@ -133,7 +134,8 @@ export class Sockets {
     from: { address: string; principal: Principal | undefined },
   ): Response {
     const { limits } = this.#on;
-    const { address, principal } = from;
+    const { principal } = from;
+    const address = canonicalAddress(from.address);
     const waiting = this.#waitingByAddress.get(address) ?? 0;
     const isFull = this.#all.size >= limits.socketsMax ||
       (principal === undefined &&
