@@ -160,8 +160,7 @@ export async function launch(
 ): Promise<number> {
   const { main = `${src}/../main.ts` } = options;
   if (args[0] === "--compile") return await compile(main, args.slice(1));
-  const watch = args[0] === "--watch" ? ["--watch", "--no-clear-screen"] : [];
-  const [verb = "help", ...rest] = args.slice(watch.length > 0 ? 1 : 0);
+  const [verb = "help", ...rest] = args;
   const isService = verb === "start";
   const passed = isService ? [verb, "--supervised", ...rest] : args;
   using signals = forwardSignals(isService);
@@ -174,7 +173,7 @@ export async function launch(
     if (isService) report(plan, before);
     before = plan.grants;
     const child = spawn({
-      run: ["run", ...watch, ...plan.flags],
+      run: ["run", ...plan.flags],
       args: [main, ...passed],
       env: environment(plan),
       isService,
