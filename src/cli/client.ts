@@ -115,6 +115,9 @@ function withoutExit(
   return rest;
 }
 
+/** Beside reads: sending these twice is the same as once. */
+const HARMLESS: ReadonlySet<MethodName> = new Set(["agent.wait", "chat.abort"]);
+
 type Pending = {
   text: string;
   /** Whether sending it twice does no harm. */
@@ -211,7 +214,7 @@ export class GatewayClient implements Disposable {
   ): Promise<MethodOutput<M>> {
     const contract = METHODS[method];
     const payload = await this.#request(method, params, {
-      isRepeatable: contract.scope === "read" || method === "agent.wait" ||
+      isRepeatable: contract.scope === "read" || HARMLESS.has(method) ||
         "idempotencyKey" in params,
     });
     const parsed = contract.output.safeParse(payload);
@@ -278,11 +281,20 @@ export class GatewayClient implements Disposable {
     return undefined;
   }
 
+  /** Waits for a connection, when there is none just now. */
+  async ready(): Promise<void> {
+    while (this.#socket === undefined && this.#failure === undefined) {
+      this.#reconnect(); // bounded by `reconnectMs`: then there is a failure
+      await this.#reconnecting;
+    }
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
   /** Connects anew, so that a followed run's events come from its start. */
   renew(): void {
-    if (this.#socket !== undefined) {
-      this.#lost("asked for again", CLOSE.restart);
-    }
+    if (this.#socket === undefined) return;
+    this.#drop();
+    this.#reconnect();
   }
 
   [Symbol.dispose](): void {

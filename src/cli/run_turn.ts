@@ -54,6 +54,7 @@ export async function* runTurn(
   options: TurnOptions,
 ): AsyncGenerator<TurnNotice, void, undefined> {
   const { clock, signal } = options;
+  await client.ready();
   const pipe = new Pipe<Item>(LIMITS.itemsMax);
   using stack = new DisposableStack();
   stack.use(client.listen((notice) => {
