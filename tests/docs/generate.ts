@@ -5,6 +5,7 @@
 import { toJsonSchema, toMarkdown } from "../../src/config/schema.ts";
 import { Settings } from "../../src/settings.ts";
 import { makeCliDoc } from "./cli.ts";
+import { makePermissionsDoc } from "./permissions.ts";
 
 /** One generated file. */
 export interface GeneratedDocument {
@@ -17,6 +18,7 @@ export const DOCUMENTS: readonly GeneratedDocument[] = [
   { path: "docs/config.schema.json", make: makeConfigSchema },
   { path: "docs/config.md", make: makeConfigReference },
   { path: "docs/cli.md", make: makeCliDoc },
+  { path: "docs/permissions.md", make: makePermissionsDoc },
 ];
 
 function makeConfigSchema(): Promise<string> {
