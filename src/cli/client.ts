@@ -9,41 +9,27 @@
  */
 import { z } from "zod";
 import { decodeUtf8, parseJson, Pipe, readBytes } from "../core/bounded.ts";
-import {
-  AppError,
-  type ErrorCode,
-  errorText,
-  ignore,
-  isAbort,
-} from "../core/errors.ts";
+import { AppError, errorText, ignore, isAbort } from "../core/errors.ts";
 import {
   type MethodInput,
   type MethodName,
   type MethodOutput,
   METHODS,
 } from "../core/methods.ts";
-import {
-  CLOSE,
-  type ConnectParams,
-  HelloOk,
-  PROTOCOL,
-  WireError,
-  type WireErrorCode,
-} from "../core/protocol.ts";
-import type { Secret } from "../core/secret.ts";
+import { CLOSE, type HelloOk } from "../core/protocol.ts";
 import { type Clock, limitSignal } from "../core/time.ts";
 import { VERSION } from "../core/version.ts";
 import type { Check } from "../ops/local_checks.ts";
-import { EXIT } from "./verb.ts";
-
-/** Where a gateway is and what opens it. */
-export interface GatewayAddress {
-  /** `ws://127.0.0.1:18789/ws` */
-  url: string;
-  token: Secret | undefined;
-  /** What to do when the token is missing or refused. */
-  tokenHint: string;
-}
+import {
+  type Frame,
+  fromWireError,
+  type GatewayAddress,
+  hangUp,
+  JSON_LIMITS,
+  type Resume,
+  shakeHands,
+  unreachable,
+} from "./handshake.ts";
 
 /** An event of the gateway, or of the connection itself. */
 export type Notice =
@@ -51,9 +37,6 @@ export type Notice =
   | { kind: "lost"; reason: string }
   | { kind: "back" }
   | { kind: "failed"; error: AppError };
-
-/** Asks for a run's events again when the connection is made anew. */
-export type Resume = NonNullable<ConnectParams["resume"]>;
 
 export interface ClientOptions {
   clock: Clock;
@@ -65,55 +48,13 @@ export interface ClientOptions {
 }
 
 const LIMITS = {
-  frameCharsMax: 16_777_216,
   pendingMax: 256,
   queuedEventsMax: 20_000,
   /** How often one call is sent again after a lost connection. */
   resendsMax: 3,
   backoffFirstMs: 250,
   backoffCapMs: 5_000,
-  json: { depthMax: 64, nodesMax: 1_000_000 },
 } as const;
-
-const CODE = {
-  INVALID_REQUEST: "bad_input",
-  NOT_PAIRED: "forbidden",
-  NOT_LINKED: "unavailable",
-  AGENT_TIMEOUT: "timeout",
-  UNAVAILABLE: "unavailable",
-  FORBIDDEN: "forbidden",
-  UNAUTHORIZED: "unauthorized",
-  RATE_LIMITED: "rate_limited",
-  NOT_FOUND: "not_found",
-  CONFLICT: "conflict",
-  PROTOCOL_MISMATCH: "bad_input",
-} as const satisfies Record<WireErrorCode, ErrorCode>;
-
-/** A wire error as ours, with the hint the gateway gave. */
-export function fromWireError(raw: unknown): AppError {
-  const parsed = WireError.safeParse(raw);
-  if (!parsed.success) {
-    return new AppError(
-      "upstream",
-      "The gateway sent an error nobody can read",
-    );
-  }
-  const { code, message, retryAfterMs, details } = parsed.data;
-  const hint = details?.["hint"];
-  return new AppError(CODE[code], message, {
-    ...(typeof hint === "string" ? { hint } : {}),
-    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
-    ...(details === undefined ? {} : { details: withoutExit(details) }),
-  });
-}
-
-/** The exit code is ours to choose, not the gateway's. */
-function withoutExit(
-  details: Record<string, unknown>,
-): Record<string, unknown> {
-  const { exit: _, ...rest } = details;
-  return rest;
-}
 
 /** Beside reads: sending these twice is the same as once. */
 const HARMLESS: ReadonlySet<MethodName> = new Set(["agent.wait", "chat.abort"]);
@@ -126,25 +67,6 @@ type Pending = {
   resolve(payload: unknown): void;
   reject(error: AppError): void;
 };
-
-type Frame =
-  | { type: "event"; event: string; payload: unknown }
-  | { type: "res"; id: string; ok: boolean; payload: unknown; error: unknown };
-
-/** Reads what we need of a frame; a newer gateway may say more. */
-function toFrame(data: unknown): Frame | undefined {
-  if (typeof data !== "string" || data.length > LIMITS.frameCharsMax) return;
-  const raw = parseJson(data, LIMITS.json);
-  if (typeof raw !== "object" || raw === null) return;
-  const frame = raw as Record<string, unknown>;
-  const { type, event, id, payload, error } = frame;
-  if (type === "event" && typeof event === "string") {
-    return { type, event, payload };
-  }
-  if (type === "res" && typeof id === "string") {
-    return { type, id, ok: frame["ok"] === true, payload, error };
-  }
-}
 
 /** A connection to a gateway. Dispose it to end it. */
 export class GatewayClient implements Disposable {
@@ -471,31 +393,6 @@ function fraction(): number {
   return (crypto.getRandomValues(new Uint8Array(1))[0] ?? 0) / 256;
 }
 
-function hangUp(socket: WebSocket): void {
-  socket.onopen =
-    socket.onmessage =
-    socket.onclose =
-    socket.onerror =
-      null;
-  try {
-    socket.close(CLOSE.done);
-  } catch {
-    // Closing a socket that never opened throws; it is gone either way.
-  }
-}
-
-function unreachable(address: GatewayAddress, why: string): AppError {
-  return new AppError(
-    "unavailable",
-    `Cannot reach the gateway at ${address.url}: ${why}`,
-    {
-      hint:
-        'Start it with "deno task start", or set CARAPACE_URL to where it runs',
-      details: { exit: EXIT.unreachable },
-    },
-  );
-}
-
 function openSocket(address: GatewayAddress): WebSocket {
   try {
     return new WebSocket(address.url);
@@ -511,112 +408,6 @@ function openSocket(address: GatewayAddress): WebSocket {
       },
     );
   }
-}
-
-type HandshakeOptions = {
-  address: GatewayAddress;
-  resume: Resume | undefined;
-  signal: AbortSignal;
-  onFrame(frame: Frame): void;
-};
-
-function shakeHands(
-  socket: WebSocket,
-  options: HandshakeOptions,
-): Promise<HelloOk> {
-  const { address, resume, signal, onFrame } = options;
-  const { promise, resolve, reject } = Promise.withResolvers<HelloOk>();
-  signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  let isDone = false;
-  socket.onerror = (event) =>
-    reject(unreachable(address, socketErrorText(event)));
-  socket.onclose = ({ code, reason }) =>
-    reject(unreachable(
-      address,
-      `it closed the connection (${code}${reason === "" ? "" : ` ${reason}`})`,
-    ));
-  socket.onmessage = ({ data }) => {
-    try {
-      const frame = toFrame(data);
-      if (frame === undefined) return;
-      if (isDone) return onFrame(frame);
-      if (frame.type === "event" && frame.event === "connect.challenge") {
-        socket.send(JSON.stringify({
-          type: "req",
-          id: "connect",
-          method: "connect",
-          params: connectParams(address, resume),
-        }));
-      } else if (frame.type === "res" && frame.id === "connect") {
-        isDone = true;
-        resolve(toHello(frame, address));
-      }
-    } catch (error) {
-      if (isDone && error instanceof AppError && error.code === "bad_input") {
-        return; // one frame that is not JSON is skipped
-      }
-      reject(error);
-    }
-  };
-  return promise;
-}
-
-function toHello(
-  frame: Frame & { type: "res" },
-  address: GatewayAddress,
-): HelloOk {
-  if (!frame.ok) throw refusal(fromWireError(frame.error), address);
-  const hello = HelloOk.safeParse(frame.payload);
-  if (hello.success) return hello.data;
-  throw new AppError(
-    "upstream",
-    `Cannot talk to ${address.url}: it is not a gateway this program knows`,
-  );
-}
-
-/** A refused handshake: in the end it is the token or the version. */
-function refusal(error: AppError, address: GatewayAddress): AppError {
-  const isToken = error.code === "unauthorized" || error.code === "forbidden";
-  if (!isToken) return error;
-  return new AppError(
-    "unauthorized",
-    address.token === undefined
-      ? `The gateway at ${address.url} wants a token and there is none`
-      : `The gateway at ${address.url} refused the token (${address.token.source})`,
-    { hint: address.tokenHint, details: { exit: EXIT.unauthorized } },
-  );
-}
-
-function connectParams(
-  address: GatewayAddress,
-  resume: Resume | undefined,
-): ConnectParams {
-  return {
-    minProtocol: PROTOCOL.min,
-    maxProtocol: PROTOCOL.max,
-    client: {
-      id: "cli",
-      displayName: "carapace",
-      version: VERSION,
-      platform: Deno.build.os,
-      mode: "cli",
-    },
-    role: "operator",
-    ...(address.token === undefined
-      ? {}
-      : { auth: { token: address.token.reveal() } }),
-    ...(resume === undefined ? {} : { resume }),
-  };
-}
-
-/** The runtime's words, without its own prefix. */
-function socketErrorText(event: Event): string {
-  const text = event instanceof ErrorEvent ? event.message : "";
-  if (/refused|tcp connect error/i.test(text)) return "nothing listens there";
-  if (/status code|handshake|HTTP/i.test(text)) {
-    return "something answers there, but not as a gateway";
-  }
-  return text === "" ? "the connection failed" : errorText(text);
 }
 
 const ReadyAnswer = z.object({
@@ -645,7 +436,7 @@ export async function fetchReadiness(
       : { authorization: `Bearer ${address.token.reveal()}` },
   });
   const text = decodeUtf8(await readBytes(response.body, READY_BYTES_MAX));
-  const answer = ReadyAnswer.parse(parseJson(text, LIMITS.json));
+  const answer = ReadyAnswer.parse(parseJson(text, JSON_LIMITS));
   if (answer.checks.length === 0) {
     return [{
       name: "readiness",

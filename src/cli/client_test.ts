@@ -6,7 +6,8 @@ import { makeId } from "../core/ids.ts";
 import { Secret } from "../core/secret.ts";
 import { type Clock, systemClock } from "../core/time.ts";
 import type { TurnEventBody } from "../core/turn.ts";
-import { type GatewayAddress, GatewayClient } from "./client.ts";
+import { GatewayClient } from "./client.ts";
+import type { GatewayAddress } from "./handshake.ts";
 import { RunFollower } from "./run_events.ts";
 import { runTurn, type TurnNotice } from "./run_turn.ts";
 
@@ -236,6 +237,18 @@ Deno.test("runTurn() sends a message once, though its answer was lost", async ()
     gateway.requests.filter((r) => r.method === "chat.send").length,
     2,
   );
+});
+
+Deno.test("runTurn() connects first when the connection was lost meanwhile", async () => {
+  await using gateway = new FakeGateway();
+  using client = await connect(gateway);
+  gateway.cut();
+  using events = client.events();
+  for await (const notice of events) if (notice.kind === "lost") break;
+  const { text, seen } = await textOfTurn(client);
+  assert.equal(text, "You said: hi");
+  assert.ok(!seen.some(({ kind }) => kind === "lost" || kind === "back"));
+  assert.equal(gateway.connects.length, 2);
 });
 
 Deno.test("runTurn() stops the run when its signal aborts", async () => {

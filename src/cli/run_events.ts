@@ -6,7 +6,7 @@
  */
 import { Usage } from "../core/message.ts";
 import { AgentEvent, ChatEvent } from "../core/protocol.ts";
-import type { Resume } from "./client.ts";
+import type { Resume } from "./handshake.ts";
 
 /** What a terminal shows of a run. */
 export type RunEvent =
