@@ -50,7 +50,7 @@ const roof: Roof = {
   schema: async () => (await import("./src/settings.ts")).Settings,
   load,
   permissions,
-  start: async (args) => (await import("./src/house.ts")).startService(args),
+  start: async (args) => (await import("./src/service.ts")).startService(args),
 };
 
 async function main(): Promise<void> {
