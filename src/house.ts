@@ -35,9 +35,9 @@ import type { Settings } from "./settings.ts";
 import { makeCipher } from "./store/cipher.ts";
 import { lockState, readHolder } from "./store/files.ts";
 import { openStore, type Store } from "./store/store.ts";
-import { mathEval } from "./tools/math.ts";
+import { makeTools } from "./tools/all.ts";
+import { MemoryBook } from "./tools/memory_book.ts";
 import { Registry } from "./tools/registry.ts";
-import { currentTime } from "./tools/time.ts";
 
 /** How long a stop waits for turns that run. */
 export const DRAIN_MS = 20_000;
@@ -286,10 +286,15 @@ export async function openHouse(options: HouseOptions): Promise<House> {
   const engine = await openEngine(options, egress);
   const tokens = new Tokens({ store, clock, log });
   const authenticator = new Authenticator({ tokens, clock, log });
+  const memory = new MemoryBook({
+    rows: store.memories,
+    journal: store.journal,
+    clock,
+  });
   const desk = new AgentDesk({
     store,
     models: engine.models,
-    tools: new Registry([currentTime, mathEval]),
+    tools: new Registry(makeTools({ memory })),
     approvals: new Approvals({
       rows: store.approvals,
       journal: store.journal,

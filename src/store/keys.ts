@@ -42,6 +42,11 @@ export const COLLECTIONS = {
   approval_mark: { version: 1 },
   token: { version: 1, secret: true },
   token_used: { version: 1 },
+  memory: { version: 1 },
+  blob: { version: 1 },
+  blob_by_session: { version: 1 },
+  file_label: { version: 1 },
+  mcp_pin: { version: 1 },
   audit: { version: 1 },
 } as const satisfies Readonly<Record<string, Collection>>;
 

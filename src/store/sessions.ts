@@ -10,6 +10,7 @@ import { z } from "zod";
 import { AgentId, idSchema, SessionKey } from "../core/ids.ts";
 import { Label } from "../core/label.ts";
 import { Usage } from "../core/message.ts";
+import { Blobs } from "./blobs.ts";
 import type { Committed, KvJournal, Row } from "./journal.ts";
 import { keyText, makeKey } from "./keys.ts";
 import type { Values } from "./values.ts";
@@ -282,6 +283,7 @@ export class Sessions {
 
   /** Every key of a session, its own row's last. */
   async *#keysOf(session: Session): AsyncGenerator<Deno.KvKey> {
+    yield* new Blobs(this.#values).keysOf(session.key);
     yield* this.#values.keys(makeKey("message", session.id));
     yield* this.#values.keys(makeKey("session_summary", session.id));
     const runs = makeKey("run_by_session", session.id);

@@ -12,11 +12,15 @@ import type { Log } from "../core/log.ts";
 import type { Clock } from "../core/time.ts";
 import { ApprovalRows } from "./approvals.ts";
 import { Audit } from "./audit.ts";
+import { Blobs } from "./blobs.ts";
 import { type Cipher, CIPHER_KEY_BYTES, makeCipher } from "./cipher.ts";
 import { claimState, openKeyFile, prepareState } from "./files.ts";
+import { FileLabels } from "./file_labels.ts";
 import { InboundSeen } from "./inbound.ts";
 import { type Journal, KvJournal } from "./journal.ts";
 import { makeKey } from "./keys.ts";
+import { McpPins } from "./mcp_pins.ts";
+import { Memories } from "./memory.ts";
 import { Messages } from "./messages.ts";
 import { Runs } from "./runs.ts";
 import { migrate, type Migration, MIGRATIONS } from "./schema.ts";
@@ -47,6 +51,10 @@ export interface Store extends AsyncDisposable {
   readonly inbound: InboundSeen;
   readonly tokens: TokenRows;
   readonly approvals: ApprovalRows;
+  readonly memories: Memories;
+  readonly blobs: Blobs;
+  readonly fileLabels: FileLabels;
+  readonly mcpPins: McpPins;
   readonly audit: Audit;
   /** Milliseconds a synced write took, for readiness. */
   probe(): Promise<number>;
@@ -100,6 +108,10 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     inbound: new InboundSeen(values),
     tokens: new TokenRows(values, journal),
     approvals: new ApprovalRows(values),
+    memories: new Memories(values, journal),
+    blobs: new Blobs(values),
+    fileLabels: new FileLabels(values),
+    mcpPins: new McpPins(values),
     audit,
     probe: async () => {
       const begun = performance.now();

@@ -14,9 +14,12 @@ import type { TurnEvent } from "../../src/core/turn.ts";
 import { Approvals } from "../../src/guard/approvals.ts";
 import type { PolicyLine } from "../../src/guard/config.ts";
 import { openStore, type Store } from "../../src/store/store.ts";
+import { makeTools, type ToolDeps } from "../../src/tools/all.ts";
 import { mathEval } from "../../src/tools/math.ts";
+import { MemoryBook } from "../../src/tools/memory_book.ts";
 import { Registry } from "../../src/tools/registry.ts";
 import { currentTime } from "../../src/tools/time.ts";
+
 import { FakeModels, type Step } from "./models.ts";
 
 /** The owner, as `auth` would make it. */
@@ -44,6 +47,8 @@ export interface FakeHouseOptions {
   limits?: Partial<AgentLimits>;
   policy?: readonly PolicyLine[];
   tools?: readonly Tool[];
+  /** All built-in tools, made of this beside the store's own; else only two. */
+  toolDeps?: Partial<ToolDeps>;
   dir?: string;
   clock?: Clock;
 }
@@ -120,7 +125,17 @@ export async function fakeHouse(
   const desk = new AgentDesk({
     store,
     models,
-    tools: new Registry([currentTime, mathEval, ...options.tools ?? []]),
+    tools: new Registry([
+      ...options.toolDeps === undefined ? [currentTime, mathEval] : makeTools({
+        memory: new MemoryBook({
+          rows: store.memories,
+          journal: store.journal,
+          clock,
+        }),
+        ...options.toolDeps,
+      }),
+      ...options.tools ?? [],
+    ]),
     approvals,
     settings: () => settings,
     authorityOf: (record) => new Authority(record),

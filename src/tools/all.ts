@@ -1,0 +1,21 @@
+/**
+ * Every tool of this house, made from what the roof hands in. What is not
+ * configured is not made, so a model is never shown a tool that cannot act.
+ *
+ * @module
+ */
+import type { Tool } from "../core/tool.ts";
+import { mathEval } from "./math.ts";
+import { memoryTools } from "./memory.ts";
+import type { MemoryBook } from "./memory_book.ts";
+import { currentTime } from "./time.ts";
+
+/** What tools are made of. */
+export interface ToolDeps {
+  memory: MemoryBook;
+}
+
+/** The tools, those that every conversation may need first. */
+export function makeTools(deps: ToolDeps): Tool[] {
+  return [currentTime, mathEval, ...memoryTools(deps.memory)];
+}
