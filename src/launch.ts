@@ -5,6 +5,8 @@
  * start programs, so it holds no package: what to do is the planner's answer.
  *
  * Never: it reaches the network, listens, parses a configuration, uses a shell.
+ * (The runtime itself would ask for a newer version, through any proxy, unless
+ * the task that starts this sets `DENO_NO_UPDATE_CHECK`.)
  *
  * @module
  */

@@ -54,7 +54,8 @@ export function shellScript({ deno, root, stateDir }: Script): string {
 deno=${quoteSh(deno)}
 [ -x "$deno" ] || deno=deno
 [ -n "$CARAPACE_STATE_DIR" ] || CARAPACE_STATE_DIR=${quoteSh(stateDir)}
-export CARAPACE_STATE_DIR
+DENO_NO_UPDATE_CHECK=1
+export CARAPACE_STATE_DIR DENO_NO_UPDATE_CHECK
 exec "$deno" run ${FLAGS} --config ${quoteSh(join(root, "deno.json"))} ${
     quoteSh(join(root, "src", "launch.ts"))
   } "$@"
@@ -70,6 +71,7 @@ export function commandScript({ deno, root, stateDir }: Script): string {
     `rem ${MARK}`,
     "setlocal",
     `if not defined CARAPACE_STATE_DIR set "CARAPACE_STATE_DIR=${stateDir}"`,
+    'set "DENO_NO_UPDATE_CHECK=1"',
     `"${deno}" run ${FLAGS} --config "${config}" "${launch}" %*`,
     "",
   ].join("\r\n");

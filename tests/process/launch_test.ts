@@ -157,6 +157,18 @@ Deno.test("launch starts a bad configuration in safe mode and names each problem
   }
 });
 
+Deno.test("launch is started by tasks that switch the runtime's update check off", async () => {
+  // Without it the runtime connects to its vendor, through HTTP_PROXY too.
+  const { tasks } = JSON.parse(await Deno.readTextFile(`${root}/deno.json`));
+  const launching = Object.values<{ command?: string }>(tasks)
+    .map(({ command = "" }) => command)
+    .filter((command) => command.includes("src/launch.ts "));
+  assert.ok(launching.length >= 3);
+  for (const command of launching) {
+    assert.match(command, /^export DENO_NO_UPDATE_CHECK=1 && /);
+  }
+});
+
 Deno.test("launch lets no proxy variable divert the service's requests", async () => {
   await using state = await scratch();
   let diverted = 0;

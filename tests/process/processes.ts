@@ -81,7 +81,8 @@ export class Proc implements AsyncDisposable {
     this.child = new Deno.Command(command ?? Deno.execPath(), {
       args: [...args],
       cwd,
-      env: { NO_COLOR: "1", ...env },
+      // As the tasks set it: the runtime would ask for a newer version.
+      env: { NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", ...env },
       stdin,
       stdout: "piped",
       stderr: "piped",
