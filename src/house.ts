@@ -9,6 +9,7 @@
  */
 import { AgentDesk } from "./agent/desk.ts";
 import type { AgentSettings, Models } from "./agent/deps.ts";
+import type { Turns } from "./agent/turns.ts";
 import { Authenticator } from "./auth/authenticate.ts";
 import { authorityFromRun } from "./auth/principal.ts";
 import { Tokens } from "./auth/tokens.ts";
@@ -164,6 +165,20 @@ function refuseInSafeMode(why: string): never {
   });
 }
 
+/** What ran before can be seen and stopped; nothing new begins. */
+function refusingTurns(desk: Turns, why: string): Turns {
+  return {
+    start: () => Promise.try(() => refuseInSafeMode(why)),
+    abort: (sessionKey, runId) => desk.abort(sessionKey, runId),
+    abortCredential: (credential) => desk.abortCredential(credential),
+    wait: (runId, options) => desk.wait(runId, options),
+    watch: (listener) => desk.watch(listener),
+    replay: (sessionKey, runId, seq) => desk.replay(sessionKey, runId, seq),
+    find: (runId) => desk.find(runId),
+    counts: () => desk.counts(),
+  };
+}
+
 /** The gateway's view of the rest of the house. */
 function gatewayDeps(
   options: HouseOptions,
@@ -182,9 +197,7 @@ function gatewayDeps(
   const { router, model } = engine;
   return {
     config: settings.gateway,
-    turns: safeMode === undefined ? desk : Object.create(desk, {
-      start: { value: () => refuseInSafeMode(safeMode) },
-    }),
+    turns: safeMode === undefined ? desk : refusingTurns(desk, safeMode),
     store,
     authenticate: (presented, from) =>
       authenticator.authenticate(presented, from),
