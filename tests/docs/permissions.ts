@@ -69,7 +69,10 @@ the flags and ends. Then it starts the **service** with these flags and an
 environment built from empty: only the variables of the table, where they are
 set, and a few that the runtime itself reads (\`HOME\`, \`DENO_DIR\`,
 \`XDG_CACHE_HOME\`, \`TZ\`, certificates), which the program cannot see.
-\`HTTP_PROXY\` and its relatives never reach it.
+\`HTTP_PROXY\` and its relatives never reach it. The tasks set
+\`DENO_NO_UPDATE_CHECK\`, because the runtime would otherwise ask its vendor for a
+newer version on its own, past every permission; who starts \`src/launch.ts\` by
+hand should set it too.
 
 - SIGINT, SIGTERM and SIGHUP to the launcher reach the service. When the launcher
   dies without a word, the end of a pipe tells the service, and it ends too.
