@@ -31,6 +31,7 @@ import {
   makeProviders,
   VENDOR_ROWS,
 } from "./providers/registry.ts";
+import { windowOf } from "./providers/models.ts";
 import { makeRouter, type Router } from "./providers/route.ts";
 import type { Settings } from "./settings.ts";
 import { makeCipher } from "./store/cipher.ts";
@@ -77,6 +78,8 @@ export interface House extends AsyncDisposable {
 function agentSettings(settings: Settings): AgentSettings {
   return {
     agents: settings.agents,
+    bindings: settings.bindings,
+    sessions: settings.sessions,
     limits: settings.limits,
     policy: settings.guard.policy,
     trusted: new Set(settings.guard.trusted),
@@ -150,6 +153,7 @@ async function openEngine(
       resolve: (name) => router.resolve(name),
       settle: (name, signal) => router.settle(name, signal),
       stream: (name, request, signal) => router.stream(name, request, signal),
+      windowOf: (name) => windowOf(name, settings.models),
       chosen: () => Promise.resolve(model),
     },
   };

@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { agentNeeds } from "./agent/config.ts";
 import type { Grant } from "./cli/verb.ts";
 import type { Env } from "./config/env.ts";
 import type { Loaded, Problem } from "./config/load.ts";
@@ -103,12 +104,14 @@ export function permissionsFor(
     return collect([...common, ...own, ...names, ...variables]);
   }
   checkRoots(settings.tools.roots, facts);
+  checkWorkspaces(settings.agents, facts);
   return collect([
     ...common,
     ...variableNeeds(facts.variables ?? []),
     ...vendorNeeds(settings, facts),
     ...egressNeeds(settings.egress),
     ...toolNeeds(settings.tools),
+    ...agentNeeds(settings.agents),
   ]);
 }
 
@@ -256,6 +259,34 @@ function holds(folder: string, path: string, os: Facts["os"]): boolean {
     return os === "linux" ? slashes : slashes.toLowerCase();
   };
   return plain(path).startsWith(plain(folder));
+}
+
+/** A workspace is read only, but it is the owner's words: never the program's own. */
+function checkWorkspaces(
+  agents: Settings["agents"],
+  { stateDir, os }: Facts,
+): void {
+  for (const [id, { workspace }] of Object.entries(agents)) {
+    if (workspace === undefined) continue;
+    const isAbsolute = os === "windows"
+      ? /^[A-Za-z]:[\\/]/.test(workspace)
+      : workspace.startsWith("/");
+    const isPlain = isAbsolute &&
+      !/(^|[\\/])\.\.?([\\/]|$)/.test(workspace);
+    if (isPlain && !holds(stateDir, workspace, os)) continue;
+    throw new AppError(
+      "bad_input",
+      `Cannot use ${JSON.stringify(workspace)} as a workspace: ${
+        isPlain
+          ? "it is inside the state directory"
+          : "it is not an absolute path"
+      }`,
+      {
+        hint: isPlain ? "Name a folder of its own" : "Write the whole path",
+        details: { because: `agents.${id}.workspace` },
+      },
+    );
+  }
 }
 
 /** A root must not reach what decides about it: state, configuration, program. */

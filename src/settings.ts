@@ -5,12 +5,18 @@
  * @module
  */
 import { z } from "zod";
-import { AgentLimits, AgentsConfig } from "./agent/config.ts";
+import {
+  AgentLimits,
+  AgentsConfig,
+  BindingsConfig,
+  SessionsConfig,
+} from "./agent/config.ts";
 import { EgressConfig } from "./egress/config.ts";
 import { GatewayConfig } from "./gateway/config.ts";
 import { GuardConfig } from "./guard/config.ts";
 import { LogConfig } from "./ops/config.ts";
 import { ProvidersConfig } from "./providers/config.ts";
+import { ModelsConfig } from "./providers/models.ts";
 import { StoreConfig } from "./store/config.ts";
 import { ToolsConfig } from "./tools/config.ts";
 
@@ -18,12 +24,24 @@ export const Settings = z.strictObject({
   $schema: z.string().optional(),
   gateway: GatewayConfig,
   agents: AgentsConfig,
+  bindings: BindingsConfig,
+  sessions: SessionsConfig,
   limits: AgentLimits,
   providers: ProvidersConfig,
+  models: ModelsConfig,
   tools: ToolsConfig,
   guard: GuardConfig,
   egress: EgressConfig,
   store: StoreConfig,
   log: LogConfig,
+}).superRefine(({ agents, bindings }, context) => {
+  for (const [n, { agent }] of bindings.entries()) {
+    if (Object.hasOwn(agents, agent)) continue;
+    context.addIssue({
+      code: "custom",
+      path: ["bindings", n, "agent"],
+      message: `there is no agent "${agent}"`,
+    });
+  }
 });
 export type Settings = z.infer<typeof Settings>;

@@ -9,13 +9,23 @@
 import { z } from "zod";
 import { AppError, errorText, isAbort } from "../core/errors.ts";
 import { join, type Label } from "../core/label.ts";
-import type { Part, ToolCallPart, ToolResultPart } from "../core/message.ts";
+import type { Authority } from "../core/authority.ts";
+import type {
+  Message,
+  Part,
+  ToolCallPart,
+  ToolResultPart,
+} from "../core/message.ts";
 import { limitSignal } from "../core/time.ts";
 import type { Tool, ToolOutput } from "../core/tool.ts";
 import type { TurnEventBody } from "../core/turn.ts";
 import { decide, type Decision, effectiveEffect } from "../guard/decide.ts";
 import { contextFacts } from "../guard/facts.ts";
 import { isHidden } from "../guard/policy.ts";
+import type { Registry } from "../tools/registry.ts";
+import { summaryMessages } from "./context.ts";
+import type { AgentSettings } from "./deps.ts";
+import { sectionMessages } from "./sections.ts";
 import type { Running, Turn } from "./turn.ts";
 
 /** A call that was judged. */
@@ -26,20 +36,47 @@ interface Judged {
   decision: Decision;
 }
 
-/** The tools this turn's model is shown. */
-export function shownTools(turn: Turn): Tool[] {
-  const { settings, agent, authority, run, channel } = turn;
-  return turn.deps.tools.list((tool) =>
+/** Who would use tools, where. */
+export interface ToolUser {
+  settings: AgentSettings;
+  agentId: string;
+  authority: Authority;
+  channel: string;
+}
+
+/** The tools a model is shown for somebody. */
+export function toolsFor(registry: Registry, user: ToolUser): Tool[] {
+  const { settings, agentId, authority, channel } = user;
+  const agent = settings.agents[agentId] ?? settings.agents.main;
+  return registry.list((tool) =>
     authority.scopes.has(tool.scope) && authority.allowsTool(tool.name) &&
     (agent.tools === "any" || agent.tools.includes(tool.name)) &&
     !settings.toolsDenied.includes(tool.name) &&
     !isHidden(settings.policy, {
       tool: tool.name,
-      agent: run.agentId,
+      agent: agentId,
       channel,
       sender: authority.principal,
     })
   );
+}
+
+/** The tools this turn's model is shown. */
+export function shownTools(turn: Turn): Tool[] {
+  const { settings, authority, run: { agentId }, channel } = turn;
+  return toolsFor(turn.deps.tools, { settings, agentId, authority, channel });
+}
+
+/**
+ * What the model has read beside the history. It blesses no place: nobody typed
+ * it in this conversation, so it does not stand in the user's role here.
+ */
+function besideHistory(turn: Turn): Message[] {
+  const shown = [
+    ...sectionMessages(turn.sections),
+    ...summaryMessages(turn.summary),
+  ];
+  return shown.map(({ parts }) => ({ role: "tool", parts }));
 }
 
 function refuse(call: ToolCallPart, rule: string, reason: string): Judged {
@@ -80,7 +117,7 @@ function judge(turn: Turn, call: ToolCallPart, shown: readonly Tool[]): Judged {
   const { authority, run, settings } = turn;
   const decision = decide({
     call: { tool, args: call.args },
-    context: contextFacts(turn.history, {
+    context: contextFacts([...besideHistory(turn), ...turn.history], {
       joined: turn.joined,
       agent: run.agentId,
       channel: turn.channel,

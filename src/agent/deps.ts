@@ -11,7 +11,13 @@ import type { PolicyLine } from "../guard/config.ts";
 import type { Approvals } from "../guard/approvals.ts";
 import type { Store } from "../store/store.ts";
 import type { Registry } from "../tools/registry.ts";
-import type { AgentLimits, AgentsConfig } from "./config.ts";
+import type {
+  AgentLimits,
+  AgentsConfig,
+  Binding,
+  SessionsConfig,
+} from "./config.ts";
+import type { ContextSources } from "./sections.ts";
 
 /** The models, by `provider:model`. */
 export interface Models {
@@ -24,6 +30,8 @@ export interface Models {
   ): AsyncGenerator<ModelEvent, void, undefined>;
   /** The full name, where `auto` stands for whatever a server lists first. */
   settle(name: string, signal: AbortSignal): Promise<string>;
+  /** How many tokens a model can be shown, and who says so. */
+  windowOf(name: string): { tokens: number; because: string };
   /** What agents use that name no model, and why. */
   chosen(): Promise<{ model: string; because: string }>;
 }
@@ -31,6 +39,8 @@ export interface Models {
 /** What the owner's configuration says now; read anew for every turn. */
 export interface AgentSettings {
   agents: AgentsConfig;
+  bindings: readonly Binding[];
+  sessions: SessionsConfig;
   limits: AgentLimits;
   policy: readonly PolicyLine[];
   trusted: ReadonlySet<string>;
@@ -40,11 +50,13 @@ export interface AgentSettings {
 export interface AgentDeps {
   store: Pick<
     Store,
-    "journal" | "sessions" | "messages" | "runs" | "inbound"
+    "journal" | "sessions" | "messages" | "summaries" | "runs" | "inbound"
   >;
   models: Models;
   tools: Registry;
   approvals: Approvals;
+  /** What is shown beside the conversation; nothing where it is absent. */
+  context?: ContextSources;
   settings(): AgentSettings;
   /** A run's authority again, from its stored record (only `auth` makes one). */
   authorityOf(

@@ -12,11 +12,12 @@ import {
   type ToolCallPart,
   type Usage,
 } from "../core/message.ts";
-import type { ModelEvent, ModelRequest, StopReason } from "../core/model.ts";
+import { ModelError, type ModelEvent, type StopReason } from "../core/model.ts";
 import type { EndReason, TurnEventBody } from "../core/turn.ts";
 import { decideReply, type Decision } from "../guard/decide.ts";
-import { runCalls, shownTools } from "./calls.ts";
-import { historyWindow, pendingCalls, systemPrompt } from "./context.ts";
+import { runCalls } from "./calls.ts";
+import { pendingCalls } from "./context.ts";
+import { assembleTurn, makeRoom } from "./overflow.ts";
 import type { Running, Turn } from "./turn.ts";
 
 /** How the loop came out, when it did not throw. */
@@ -25,6 +26,8 @@ export interface LoopEnd {
   reply: string;
   message?: string;
   hint?: string;
+  /** `provider:model` that answered. */
+  model?: string;
 }
 
 /** The same call with the same result this often is a loop. */
@@ -89,27 +92,6 @@ class Answer {
   }
 }
 
-function toRequest(turn: Turn): Omit<ModelRequest, "model"> {
-  const { settings, agent, run } = turn;
-  const tools = [
-    ...shownTools(turn).map((tool) => turn.deps.tools.spec(tool)),
-    ...turn.clientTools,
-  ];
-  const thinkingTokens = run.thinkingTokens ?? turn.session.thinkingTokens ??
-    agent.thinkingTokens;
-  return {
-    system: systemPrompt(run.agentId, agent),
-    messages: historyWindow(turn.history, settings.limits.historyTokensMax),
-    ...(tools.length === 0 ? {} : { tools }),
-    outputTokensMax: run.options?.outputTokensMax ??
-      settings.limits.outputTokensMax,
-    ...(run.options?.temperature === undefined
-      ? {}
-      : { temperature: run.options.temperature }),
-    ...(thinkingTokens > 0 ? { thinkingTokens } : {}),
-  };
-}
-
 /**
  * One model call. What streamed before a failure is kept as a message, so that
  * the transcript holds what was seen.
@@ -121,12 +103,9 @@ async function* callModel(
   const { turn, deadline } = running;
   const answer = new Answer(turn.joined);
   const reply = replyDecision(turn);
+  const { request, account, estimate } = assembleTurn(turn, model);
   try {
-    const events = turn.deps.models.stream(
-      model,
-      toRequest(turn),
-      deadline.signal,
-    );
+    const events = turn.deps.models.stream(model, request, deadline.signal);
     for await (const event of events) {
       answer.take(event);
       if (event.kind === "text" && reply.verdict === "allow") {
@@ -148,8 +127,88 @@ async function* callModel(
     throw error;
   }
   turn.spend(answer.usage);
+  const { inputTokens: tokens } = answer.usage;
+  const { windowTokens } = account;
+  if (tokens > 0) {
+    const context = { tokens, estimate, windowTokens, model };
+    turn.session = { ...turn.session, context };
+  }
   yield { kind: "usage", usage: turn.run.usage };
   return answer;
+}
+
+/** Failures of one model that another may not share. */
+const FALLS_BACK: ReadonlySet<string> = new Set([
+  "rate",
+  "overloaded",
+  "network",
+  "timeout",
+  "server",
+  "quota",
+]);
+
+/** The models of a turn, in the order they are tried. */
+class Chain {
+  readonly #names: string[];
+  readonly #deps: Turn["deps"];
+  model: string;
+
+  constructor(turn: Turn, model: string) {
+    this.model = model;
+    this.#deps = turn.deps;
+    this.#names = turn.agent.fallbacks.filter((name) =>
+      name !== model && turn.authority.allowsModel(name)
+    );
+  }
+
+  /** Goes on to the next model, if this failure is one to flee from. */
+  async next(error: unknown, signal: AbortSignal): Promise<boolean> {
+    if (!(error instanceof ModelError) || !FALLS_BACK.has(error.class)) {
+      return false;
+    }
+    const name = this.#names.shift();
+    if (name === undefined) return false;
+    const from = this.model;
+    this.model = await this.#deps.models.settle(name, signal);
+    this.#deps.log("warn", "model.fallback", {
+      from,
+      to: this.model,
+      class: error.class,
+    });
+    return true;
+  }
+}
+
+/**
+ * One step's answer: makes room first, and once more when the vendor says there
+ * was not enough; goes on to another model when this one cannot be reached.
+ * None of it after a word was said.
+ */
+async function* answerStep(
+  running: Running,
+  chain: Chain,
+): AsyncGenerator<TurnEventBody, Answer> {
+  const { turn, deadline: { signal } } = running;
+  let hasOverflowed = false;
+  yield* makeRoom(running, chain.model, "when_needed");
+  while (true) {
+    // Ends by an answer or a failure: one overflow, and as many models as there are.
+    const said = turn.session.seq;
+    yield { kind: "step", step: turn.run.step, model: chain.model };
+    try {
+      return yield* callModel(running, chain.model);
+    } catch (error) {
+      if (signal.aborted || turn.session.seq !== said) throw error;
+      const isFull = error instanceof ModelError &&
+        error.class === "context_overflow";
+      if (isFull && !hasOverflowed) {
+        hasOverflowed = true;
+        if (yield* makeRoom(running, chain.model, "overflow")) continue;
+      }
+      if (!await chain.next(error, signal)) throw error;
+      yield* makeRoom(running, chain.model, "when_needed");
+    }
+  }
 }
 
 /** Whether this session's readers may see what the model says now. */
@@ -193,6 +252,7 @@ export async function* runLoop(
   const { turn } = running;
   const { stepsMax } = turn.settings.limits;
   const seen = new Map<string, number>();
+  const chain = new Chain(turn, model);
   let calls: ToolCallPart[] = pendingCalls(turn.history);
   while (true) {
     // Ends by an answer, by stepsMax, by repetition, or by the deadline.
@@ -206,20 +266,21 @@ export async function* runLoop(
         };
       }
       turn.run = { ...turn.run, step: turn.run.step + 1 };
-      yield { kind: "step", step: turn.run.step, model };
-      const answer = yield* callModel(running, model);
+      const answer = yield* answerStep(running, chain);
+      const { usage } = answer;
       if (answer.parts.length > 0) {
-        turn.append("assistant", answer.parts, { model, usage: answer.usage });
+        turn.append("assistant", answer.parts, { model: chain.model, usage });
       }
       calls = answer.calls;
       const own = calls.filter((call) => !isClients(turn, call));
       if (own.length === 0) {
         const decision = replyDecision(turn);
-        return decision.verdict === "allow" ? atStop(answer) : {
+        const end: LoopEnd = decision.verdict === "allow" ? atStop(answer) : {
           reason: "denied",
           reply: "",
           message: `The reply was held back: ${decision.reason}`,
         };
+        return { ...end, model: chain.model };
       }
       calls = own;
     }

@@ -15,17 +15,22 @@ import type { EndReason, RunState, TurnEventBody } from "../core/turn.ts";
 import type { Row } from "../store/journal.ts";
 import type { Run } from "../store/runs.ts";
 import type { Session } from "../store/sessions.ts";
+import type { Summary } from "../store/summaries.ts";
 import { abandonedResults } from "./calls.ts";
-import { pendingCalls } from "./context.ts";
+import { charsOfWindow, pendingCalls } from "./context.ts";
 import type { Deadline } from "./deadline.ts";
 import type { AgentDeps, AgentSettings } from "./deps.ts";
 import type { Lanes, Slots } from "./lanes.ts";
 import { type LoopEnd, runLoop } from "./loop.ts";
+import { gatherSections, isOwnersOwn } from "./sections.ts";
 import { type Seat, Turn } from "./turn.ts";
 import type { TurnRequest } from "./turns.ts";
 
-/** Messages read from the store for a turn; the window is cut from these. */
-const HISTORY_MAX = 400;
+/**
+ * Messages read for a turn when all of them came without notes (they were
+ * brought in); what is older is said to be left out.
+ */
+const HISTORY_MAX = 2_000;
 /** A run that was interrupted this often is not tried again. */
 const RESUMES_MAX = 3;
 
@@ -135,10 +140,51 @@ class Place implements Seat, Disposable {
   }
 }
 
+/** What was said before a turn. */
+interface Past {
+  history: StoredMessage[];
+  summary: Summary | undefined;
+  unread: number;
+}
+
+/** Reads a session's notes and all since; never more than a turn can use. */
+export async function readPast(
+  store: AgentDeps["store"],
+  session: Session,
+): Promise<Past> {
+  const { id, seq, compactedSeq } = session;
+  const summary = compactedSeq === undefined
+    ? undefined
+    : await store.summaries.latest(id, compactedSeq);
+  const afterSeq = summary?.throughSeq ?? 0;
+  const count = seq - afterSeq;
+  const limit = Math.min(count, HISTORY_MAX);
+  const history = limit <= 0
+    ? []
+    : await store.messages.tail(id, { limit, afterSeq });
+  return { history, summary, unread: Math.max(0, count - limit) };
+}
+
+/** Gathers what is shown beside the conversation. */
+async function addSections(turn: Turn, model: string): Promise<void> {
+  const { deps, agent, session, authority, run: { agentId } } = turn;
+  turn.sections = await gatherSections(agent, {
+    query: {
+      agentId,
+      sessionKey: session.key,
+      authority,
+      isPrivate: isOwnersOwn(session, authority),
+    },
+    sources: deps.context ?? {},
+    charsMax: charsOfWindow(deps.models.windowOf(model).tokens),
+    log: deps.log,
+  });
+}
+
 function makeTurn(
   taken: Taken,
   deps: AgentDeps,
-  stored: { history: StoredMessage[]; session: Session; saved?: Run },
+  stored: Past & { session: Session; saved?: Run },
 ): Turn {
   const { run, authority, settings, request } = taken;
   const agent = settings.agents[run.agentId] ?? settings.agents.main;
@@ -150,6 +196,8 @@ function makeTurn(
     run,
     session: stored.session,
     history: stored.history,
+    summary: stored.summary,
+    unread: stored.unread,
     isNew: taken.isNewSession,
     clientTools: request?.clientTools ?? [],
     channel: run.channel,
@@ -216,13 +264,11 @@ export async function* takeTurn(
     const current = isStored
       ? await store.sessions.find(session.key) ?? session
       : session;
-    const history = current.seq === 0
-      ? []
-      : await store.messages.tail(current.id, { limit: HISTORY_MAX });
+    const past = await readPast(store, current);
     turn = makeTurn(
       { ...taken, isNewSession: !isStored },
       deps,
-      { history, session: current, ...(saved === undefined ? {} : { saved }) },
+      { ...past, session: current, ...(saved === undefined ? {} : { saved }) },
     );
     appendInput(turn, taken);
     const startedAt = turn.run.startedAt ?? clock.now();
@@ -240,6 +286,7 @@ export async function* takeTurn(
     const named = turn.run.model ?? turn.session.model ?? turn.agent.model ??
       (await deps.models.chosen()).model;
     const model = await deps.models.settle(named, deadline.signal);
+    await addSections(turn, model);
     const end = yield* runLoop({ turn, deadline, seat: place }, model);
     yield* finish(deps, turn, { run: turn.run, end, deadline, model });
   } catch (error) {
@@ -364,7 +411,11 @@ async function* finish(
     }
   }
   if (end !== undefined && (reply !== "" || end.reason === "done")) {
-    yield { kind: "reply", text: reply, model: model ?? "carapace" };
+    const answered = end.model ?? model ?? "carapace";
+    const insteadOf = model !== undefined && answered !== model
+      ? { insteadOf: model }
+      : {};
+    yield { kind: "reply", text: reply, model: answered, ...insteadOf };
   }
   yield { kind: "end", ...stored, usage: turn?.run.usage ?? NO_USAGE };
 }

@@ -19,9 +19,11 @@ import type { ToolSpec } from "../core/model.ts";
 import type { Row } from "../store/journal.ts";
 import type { Run } from "../store/runs.ts";
 import type { Session } from "../store/sessions.ts";
+import type { Summary } from "../store/summaries.ts";
 import type { AgentConfig } from "./config.ts";
 import type { AgentDeps, AgentSettings } from "./deps.ts";
 import type { Deadline } from "./deadline.ts";
+import { NO_SECTIONS, type Sections } from "./sections.ts";
 
 /** What a turn holds while it runs; given back while it waits for an approval. */
 export interface Seat {
@@ -37,7 +39,11 @@ export interface TurnParts {
   authority: Authority;
   run: Run;
   session: Session;
+  /** Everything since the last notes, oldest first. */
   history: StoredMessage[];
+  summary: Summary | undefined;
+  /** Messages before the history that are in no notes and were not read. */
+  unread: number;
   /** Whether the session's row was ever stored. */
   isNew: boolean;
   clientTools: readonly ToolSpec[];
@@ -57,6 +63,11 @@ export class Turn {
   readonly history: StoredMessage[];
   run: Run;
   session: Session;
+  /** Notes of the messages before {@linkcode history}. */
+  summary: Summary | undefined;
+  unread: number;
+  /** What is shown beside the conversation; gathered when the turn begins. */
+  sections: Sections = NO_SECTIONS;
   /** Unasked fetches so far. */
   fetches = 0;
   #savedRun: Run | undefined;
@@ -72,6 +83,8 @@ export class Turn {
     this.channel = parts.channel;
     this.replyTo = parts.replyTo;
     this.history = parts.history;
+    this.summary = parts.summary;
+    this.unread = parts.unread;
     this.run = parts.run;
     this.session = parts.session;
     this.#savedRun = savedRun;
@@ -80,7 +93,16 @@ export class Turn {
 
   /** The label of all the model has read. */
   get joined(): Label {
-    return this.session.joined;
+    return join(this.session.joined, this.sections.label);
+  }
+
+  /** New notes stand for the oldest messages; the next save stores that. */
+  shorten(summary: Summary): void {
+    const tail = this.history.findIndex(({ seq }) => seq > summary.throughSeq);
+    this.history.splice(0, tail < 0 ? this.history.length : tail);
+    this.summary = summary;
+    this.unread = 0;
+    this.session = { ...this.session, compactedSeq: summary.throughSeq };
   }
 
   /** Adds a message; it is stored by the next {@linkcode save}. */

@@ -46,6 +46,36 @@ export const SessionSummary = z.object({
 });
 export type SessionSummary = z.infer<typeof SessionSummary>;
 
+/** What a session's next model call would be shown, section by section. */
+export const ContextAccount = z.object({
+  model: z.string(),
+  windowTokens: z.int(),
+  /** Where the window's size is known from. */
+  windowBecause: z.string(),
+  /** Kept free for the answer. */
+  answerTokens: z.int(),
+  usedTokens: z.int(),
+  /** Whether the numbers are corrected by the vendor's count of the last call. */
+  counted: z.enum(["vendor", "estimate"]),
+  /** What the history may take at most. */
+  historyTokensMax: z.int(),
+  /** The vendor's own count of the last call. */
+  lastTokens: z.int().optional(),
+  sections: z.array(z.object({
+    name: z.string(),
+    tokens: z.int(),
+    items: z.int(),
+    titles: z.array(z.string()).optional(),
+  })),
+  messages: z.object({
+    stored: z.int(),
+    summarised: z.int(),
+    shown: z.int(),
+    trimmed: z.int(),
+  }),
+});
+export type ContextAccount = z.infer<typeof ContextAccount>;
+
 export const HealthPayload = z.object({
   ts: z.int(),
   status: z.enum(["ok", "degraded", "safe_mode"]),

@@ -63,13 +63,24 @@ export const TurnEvent = z.discriminatedUnion("kind", [
     /** How many turns are before this one; 0 when it is next. */
     position: z.int().nonnegative(),
     /** `session`: behind its own session's turns; `global`: no free slot. */
-    behind: z.enum(["session", "global"]),
+    behind: z.enum(["session", "agent", "global"]),
   }),
   z.strictObject({
     ...base,
     kind: z.literal("step"),
     step: z.int().positive(),
     model: z.string(),
+  }),
+  z.strictObject({
+    ...base,
+    /** The oldest messages are shown to the model as notes from here on. */
+    kind: z.literal("compacted"),
+    messages: z.int(),
+    tokensBefore: z.int(),
+    tokensAfter: z.int(),
+    by: z.enum(["model", "extract"]),
+    /** What the notes do not hold. */
+    dropped: z.string().optional(),
   }),
   z.strictObject({ ...base, kind: z.literal("text"), text: z.string() }),
   z.strictObject({ ...base, kind: z.literal("thinking"), text: z.string() }),
@@ -113,6 +124,8 @@ export const TurnEvent = z.discriminatedUnion("kind", [
     text: z.string(),
     /** `provider:model` that answered, or `carapace` for the program's own words. */
     model: z.string(),
+    /** The model that should have answered, when a fallback did. */
+    insteadOf: z.string().optional(),
   }),
   z.strictObject({
     ...base,

@@ -159,6 +159,17 @@ class Feed {
           this.#agent(event, "lifecycle", { phase: "step", step, model }),
         ];
       }
+      case "compacted": {
+        const { messages, tokensBefore, tokensAfter, by, dropped } = event;
+        return [this.#agent(event, "lifecycle", {
+          phase: "compacted",
+          messages,
+          tokensBefore,
+          tokensAfter,
+          by,
+          ...(dropped === undefined ? {} : { dropped }),
+        })];
+      }
       case "text":
         return [this.#delta(event)];
       case "thinking":

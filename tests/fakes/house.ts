@@ -2,8 +2,14 @@
  * An agent desk over a real store in memory or in a directory, with scripted
  * models: what most tests of turns need, in one line.
  */
-import { AgentLimits, AgentsConfig } from "../../src/agent/config.ts";
+import {
+  AgentLimits,
+  AgentsConfig,
+  type Binding,
+  SessionsConfig,
+} from "../../src/agent/config.ts";
 import { AgentDesk } from "../../src/agent/desk.ts";
+import type { ContextSources } from "../../src/agent/sections.ts";
 import type { TurnRequest } from "../../src/agent/turns.ts";
 import { Authority, type AuthorityRecord } from "../../src/core/authority.ts";
 import { label } from "../../src/core/label.ts";
@@ -45,6 +51,11 @@ export interface FakeHouseOptions {
   steps?: readonly Step[];
   forever?: Step;
   limits?: Partial<AgentLimits>;
+  agents?: Parameters<typeof AgentsConfig.parse>[0];
+  bindings?: readonly Binding[];
+  sessions?: Partial<SessionsConfig>;
+  context?: ContextSources;
+  windowTokens?: number;
   policy?: readonly PolicyLine[];
   tools?: readonly Tool[];
   /** All built-in tools, made of this beside the store's own; else only two. */
@@ -110,13 +121,18 @@ export async function fakeHouse(
     log: silentLog,
   });
   const models = new FakeModels(options.steps ?? [], options.forever);
+  if (options.windowTokens !== undefined) {
+    models.windowTokens = options.windowTokens;
+  }
   const approvals = new Approvals({
     rows: store.approvals,
     journal: store.journal,
     clock,
   });
   const settings = {
-    agents: AgentsConfig.parse({}),
+    agents: AgentsConfig.parse(options.agents ?? {}),
+    bindings: options.bindings ?? [],
+    sessions: SessionsConfig.parse(options.sessions ?? {}),
     limits: AgentLimits.parse(options.limits ?? {}),
     policy: options.policy ?? [],
     trusted: new Set<string>(),
@@ -137,6 +153,7 @@ export async function fakeHouse(
       ...options.tools ?? [],
     ]),
     approvals,
+    ...(options.context === undefined ? {} : { context: options.context }),
     settings: () => settings,
     authorityOf: (record) => new Authority(record),
     isLive: () => true,

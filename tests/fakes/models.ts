@@ -82,6 +82,9 @@ export class Gate {
 /** Scripted models; records every request. */
 export class FakeModels implements Models {
   readonly requests: Request[] = [];
+  /** The model each request was for. */
+  readonly names: string[] = [];
+  windowTokens = 200_000;
   readonly #steps: Step[];
   readonly #forever: Step | undefined;
 
@@ -101,16 +104,21 @@ export class FakeModels implements Models {
     return Promise.resolve(name);
   }
 
+  windowOf(_name: string): { tokens: number; because: string } {
+    return { tokens: this.windowTokens, because: "a test" };
+  }
+
   chosen(): Promise<{ model: string; because: string }> {
     return Promise.resolve({ model: "fake:1", because: "a test" });
   }
 
   async *stream(
-    _name: string,
+    name: string,
     request: Request,
     signal: AbortSignal,
   ): AsyncGenerator<ModelEvent, void, undefined> {
     this.requests.push(structuredClone(request));
+    this.names.push(name);
     const step = this.#steps.shift() ?? this.#forever ?? says("(no script)");
     const events = typeof step === "function" ? step(request, signal) : step;
     for await (const event of events) {
