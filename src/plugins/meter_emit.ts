@@ -29,6 +29,7 @@ const Op = {
   localSet: 0x21,
   i32Const: 0x41,
   i64Const: 0x42,
+  i32Eqz: 0x45,
   i32LeU: 0x4d,
   i64LtS: 0x53,
   i64LeU: 0x58,
@@ -192,7 +193,7 @@ export function emitTake(writer: WasmWriter, fuel: number): void {
 /** `(length: i32) -> i32`: charges the length and gives it back. */
 export function emitChargeLength(
   writer: WasmWriter,
-  price: { units: number; per: number; upTo?: number },
+  price: { units: number; per: number; upTo?: number; none?: number },
   take: number,
 ): void {
   const mark = writer.open();
@@ -204,6 +205,12 @@ export function emitChargeLength(
     writer.put(Op.i32LeU, Op.select);
   }
   emitScale(writer, price);
+  if (price.none !== undefined) {
+    writer.u8(Op.i64Const);
+    writer.s32(price.none);
+    writer.put(Op.i64Const, 0, Op.localGet, 0, Op.i32Eqz);
+    writer.put(Op.select, Op.i64Add);
+  }
   writer.u8(Op.call);
   writer.u32(take);
   writer.put(Op.localGet, 0, Op.end);

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { generate } from "../../tests/wasm/generate.ts";
+import { generate, HOST_PRICE } from "../../tests/wasm/generate.ts";
 import { openWat } from "../../tests/wasm/wat.ts";
 import { isOutOfFuel, meter, readFuel, setFuel } from "./meter.ts";
 
 const FUEL = 1_000_000_000_000;
-const HOST = { module: "host", name: "f", price: 2_000 };
+const HOST = { module: "host", name: "f", price: HOST_PRICE };
 const ARGUMENTS: [number, bigint][] = [[0, 0n], [1, -1n], [77, 1n << 40n]];
 
 interface Outcome {

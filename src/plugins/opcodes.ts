@@ -63,9 +63,9 @@ export const Kind = {
 /** How much dearer than one plain instruction, where it is. Measured. */
 export const Weight = {
   /** Calls, direct: frame and stack check. */
-  call: 4,
+  call: 6,
   /** Calls through a table: bounds, signature, load. */
-  callIndirect: 8,
+  callIndirect: 10,
   divide32: 8,
   divide64: 16,
   divideFloat: 4,
@@ -74,8 +74,8 @@ export const Weight = {
   runtime: 64,
   /** `memory.grow`: a new buffer for the host each time, even by no page. */
   grow: 2_048,
-  /** Bulk memory: a call out, dearest when it moves nothing. */
-  bulk: 128,
+  /** Bulk memory and tables: a call out. */
+  bulk: 96,
 } as const;
 
 /** Reserved and not accepted, by the name of what they belong to. */

@@ -23,6 +23,9 @@ const FUNCTIONS = 4;
 const LOOPS_DEEP = 2;
 const TABLE = 8;
 
+/** What a call of the host's function costs. */
+export const HOST_PRICE = 2_000;
+
 /** Choices made before, one after the other; when they run out, all zero. */
 class Tape {
   readonly #choices: readonly number[];
@@ -55,10 +58,10 @@ class FunctionWriter {
   }
 
   /** One instruction that runs: in the counting twin it is counted first. */
-  op(text: string): void {
+  op(text: string, price = 1): void {
     if (this.#counts) {
       this.lines.push(
-        "global.get $count i64.const 1 i64.add global.set $count",
+        `global.get $count i64.const ${price} i64.add global.set $count`,
       );
     }
     this.lines.push(text);
@@ -186,12 +189,13 @@ class FunctionWriter {
 
   /** Only functions before this one, so that there is no recursion. */
   call(type: string, deep: number): void {
-    if (this.#self === 0 || this.#loops > 0) {
+    if (this.#self === 0 || this.#loops > 1 || this.#tape.below(4) === 3) {
       if (type !== "l") return this.operation(type, deep);
       this.value("l", deep + 1);
-      return this.op("call $host");
+      return this.op("call $host", HOST_PRICE);
     }
-    const callee = this.#tape.below(this.#self);
+    // In loops only the first, so that the work stays small.
+    const callee = this.#tape.below(this.#loops > 0 ? 1 : this.#self);
     this.value("i", deep + 1);
     this.value("l", deep + 1);
     if (this.#tape.below(2)) {
