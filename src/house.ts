@@ -54,6 +54,8 @@ export interface HouseOptions {
   log: Log;
   /** Set when the configuration is bad: no agents, only what an owner needs. */
   safeMode?: string;
+  /** Gives the owner a way in, before anybody can knock. */
+  beforeListening?(tokens: Tokens): Promise<void>;
   /** What the sandbox was found to be. */
   posture: StatusPayload["posture"];
 }
@@ -302,6 +304,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
   );
   const engine = await openEngine(options, egress);
   const tokens = new Tokens({ store, clock, log });
+  await options.beforeListening?.(tokens);
   const authenticator = new Authenticator({ tokens, clock, log });
   const memory = new MemoryBook({
     rows: store.memories,

@@ -8,12 +8,13 @@
  */
 import { resolve } from "node:path";
 import { EXIT } from "./cli/verb.ts";
-import { systemEnv } from "./config/env.ts";
+import { type Env, recordEnv, systemEnv } from "./config/env.ts";
 import { loadConfig } from "./config/load.ts";
 import type { Loaded } from "./config/load.ts";
 import { formatProblem } from "./config/problem.ts";
 import { openSecrets } from "./config/secrets.ts";
 import { stateDir, systemPlace } from "./config/state.ts";
+import type { Tokens } from "./auth/tokens.ts";
 import { readTokenFile, writeTokenFile } from "./config/token_file.ts";
 import { watchConfig } from "./config/watch.ts";
 import { AppError, errorText } from "./core/errors.ts";
@@ -26,7 +27,12 @@ import { type House, openHouse } from "./house.ts";
 import { banner } from "./ops/banner.ts";
 import { watchLifeline } from "./ops/lifeline.ts";
 import { openLog } from "./ops/logs.ts";
-import { assertPosture, postureActs, runPosture } from "./ops/posture.ts";
+import {
+  assertPosture,
+  dropGrants,
+  postureActs,
+  runPosture,
+} from "./ops/posture.ts";
 import { assertPreflight, runPreflight } from "./ops/preflight.ts";
 import {
   holesOf,
@@ -36,6 +42,7 @@ import {
   type Plan,
   planFor,
 } from "./permissions.ts";
+import { findFacts } from "./plan.ts";
 import { Settings } from "./settings.ts";
 
 /** The first token's scopes: it is the owner's. */
@@ -52,42 +59,35 @@ interface Reading {
   files: readonly string[];
 }
 
-async function read(): Promise<Reading> {
-  const dir = await stateDir(systemEnv, systemPlace());
-  const secrets = openSecrets({ dir, env: systemEnv });
+async function read(env: Env): Promise<Reading> {
+  const dir = await stateDir(env, systemPlace());
+  const secrets = openSecrets({ dir, env: env });
   const loaded = await loadConfig(Settings, {
     stateDir: dir,
-    env: systemEnv,
+    env: env,
     findSecret: (name) => secrets.find(name),
   });
-  const named = systemEnv.get("CARAPACE_CONFIG_PATH");
-  const files = new Set([
-    ...(named === undefined ? [`${dir}/carapace.jsonc`] : [resolve(named)]),
-    ...(loaded.ok ? loaded.files : []),
-  ]);
-  const plan = planFor("start", loaded, {
-    stateDir: dir,
-    sourceDir,
-    configFiles: named === undefined && !loaded.ok ? [] : [...files],
-    env: systemEnv,
-    os: Deno.build.os,
-  });
-  return { dir, loaded, plan, files: [...files] };
+  const facts = await findFacts(env, loaded);
+  const plan = planFor("start", loaded, facts);
+  const files = facts.configFiles.length > 0
+    ? facts.configFiles
+    : [`${dir}/carapace.jsonc`];
+  return { dir, loaded, plan, files };
 }
 
 /** The settings to run with: the configuration's, or defaults in safe mode. */
-function settingsOf({ loaded, plan }: Reading): {
+function settingsOf({ loaded, plan }: Reading, env: Env): {
   settings: Settings;
   safeMode?: string;
 } {
   const [problem] = plan.problems;
   if (loaded.ok && problem === undefined) {
     const { value } = loaded;
-    const gateway = listenAddress(value.gateway, systemEnv);
+    const gateway = listenAddress(value.gateway, env);
     return { settings: { ...value, gateway } };
   }
   const defaults = Settings.parse({});
-  const port = Number(systemEnv.get("CARAPACE_PORT")) || defaults.gateway.port;
+  const port = Number(env.get("CARAPACE_PORT")) || defaults.gateway.port;
   const count = plan.problems.length;
   const more = count > 1 ? ` (and ${count - 1} more)` : "";
   return {
@@ -133,22 +133,40 @@ async function checkSandbox(
   return { tried, refused, sandboxOff: false, grants };
 }
 
+/** The variables that were granted, as they are now: they cannot change. */
+function snapshot({ plan, dir }: Reading): Env {
+  const record: Record<string, string> = { CARAPACE_STATE_DIR: dir };
+  for (const { value } of plan.permissions.env) {
+    const text = systemEnv.get(String(value));
+    if (text !== undefined) record[String(value)] = text;
+  }
+  return recordEnv(record);
+}
+
+/** What the owner is told of the ways in. */
+interface Given {
+  token?: string;
+  tokenFile?: string;
+  isTokenFromEnv: boolean;
+}
+
 /** The owner's way in: the environment's token, or one made at the first start. */
 async function giveToken(
-  house: House,
-  dir: string,
-): Promise<{ token?: string; tokenFile?: string; isTokenFromEnv: boolean }> {
-  const fromEnv = systemEnv.get("CARAPACE_TOKEN");
+  tokens: Tokens,
+  options: { dir: string; env: Env },
+): Promise<Given> {
+  const { dir, env } = options;
+  const fromEnv = env.get("CARAPACE_TOKEN");
   if (fromEnv !== undefined) {
-    await house.tokens.adopt(fromEnv);
+    await tokens.adopt(fromEnv);
     return { isTokenFromEnv: true };
   }
-  await house.tokens.retireAdopted();
-  const isFirst = (await house.tokens.list()).length === 0;
+  await tokens.retireAdopted();
+  const isFirst = (await tokens.list()).length === 0;
   if (!isFirst && await readTokenFile(dir) !== undefined) {
     return { isTokenFromEnv: false };
   }
-  const cli = await house.tokens.create({
+  const cli = await tokens.create({
     ...OWNER_TOKEN,
     name: "command line",
   });
@@ -157,7 +175,7 @@ async function giveToken(
   if (!isFirst || !Deno.stdout.isTerminal()) {
     return { tokenFile, isTokenFromEnv: false };
   }
-  const owner = await house.tokens.create({ ...OWNER_TOKEN, name: "owner" });
+  const owner = await tokens.create({ ...OWNER_TOKEN, name: "owner" });
   return { token: owner.token, tokenFile, isTokenFromEnv: false };
 }
 
@@ -206,6 +224,7 @@ async function followConfig(
   house: House,
   options: {
     reading: Reading;
+    env: Env;
     signal: AbortSignal;
     log: Log;
     end(ending: Ending): void;
@@ -214,7 +233,7 @@ async function followConfig(
   const { signal, log, end } = options;
   let { loaded, plan } = options.reading;
   for await (const _ of watchConfig(options.reading.files, signal)) {
-    const next = await read();
+    const next = await read(options.env);
     const [problem] = next.plan.problems;
     if (problem !== undefined || !next.loaded.ok) {
       log("error", "config.refused", {
@@ -246,6 +265,7 @@ async function serve(
   house: House,
   options: {
     reading: Reading;
+    env: Env;
     log: Log;
     isSupervised: boolean;
     announce(): Promise<void>;
@@ -257,6 +277,7 @@ async function serve(
   using _watch = watchForEnd(isSupervised, ended.resolve);
   const following = followConfig(house, {
     reading: options.reading,
+    env: options.env,
     signal: over.signal,
     log,
     end: ended.resolve,
@@ -276,34 +297,40 @@ async function serve(
 export async function startService(args: readonly string[]): Promise<number> {
   const isSupervised = args.includes("--supervised");
   const isOff = args.includes("--unsafe-sandbox-off");
-  const reading = await read();
-  const { settings, safeMode } = settingsOf(reading);
+  const reading = await read(systemEnv);
+  const env = snapshot(reading);
+  const { settings, safeMode } = settingsOf(reading, env);
   const encoder = new TextEncoder();
   const log = openLog(settings.log, {
     isTerminal: Deno.stderr.isTerminal(),
     write: (line) => void Deno.stderr.writeSync(encoder.encode(line)),
   });
   const posture = await checkSandbox(reading, { isOff, settings });
+  // From here on no package can read a key out of the environment.
+  if (!isOff) await dropGrants(["env"]);
+  let given: Given = { isTokenFromEnv: false };
   let code: number;
   {
     await using house = await openHouse({
       settings,
       stateDir: reading.dir,
-      env: systemEnv,
+      env,
       clock: systemClock,
       log,
       posture,
+      beforeListening: async (tokens) => {
+        given = await giveToken(tokens, { dir: reading.dir, env });
+      },
       ...(safeMode === undefined ? {} : { safeMode }),
     });
     const announce = async () => {
-      const token = await giveToken(house, reading.dir);
       const resumed = await house.resume();
       const { host, port } = house.gateway.address;
       const name = host.includes(":") ? `[${host}]` : host;
       const text = banner({
         version: VERSION,
         address: `http://${name}:${port}`,
-        ...token,
+        ...given,
         model: house.model,
         ...(house.setupHint === undefined
           ? {}
@@ -313,11 +340,11 @@ export async function startService(args: readonly string[]): Promise<number> {
         stateDir: reading.dir,
         ...(safeMode === undefined ? {} : { safeMode }),
         resumed,
-        color: Deno.stdout.isTerminal() && !systemEnv.get("NO_COLOR"),
+        color: Deno.stdout.isTerminal() && !env.get("NO_COLOR"),
       });
       Deno.stdout.writeSync(encoder.encode(text));
     };
-    code = await serve(house, { reading, log, isSupervised, announce });
+    code = await serve(house, { reading, env, log, isSupervised, announce });
   }
   if (code === EXIT.restart && !isSupervised) {
     throw new AppError("unavailable", "The configuration changed", {
