@@ -272,6 +272,8 @@ export async function* runPieces(
         yield { kind: "reply", text: event.text };
         break;
       case "end": {
+        // Ended on purpose (the gateway closes, say): that reason says more.
+        request.signal?.throwIfAborted();
         if (event.reason === "done") yield* open.values();
         else if (!said || FINISH[event.reason] === undefined) {
           throw toFailure(event);

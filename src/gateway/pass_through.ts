@@ -228,9 +228,9 @@ function streamOn(
   const tail = new Tail(options.limits.tailBytesMax);
   call.isStreaming = true;
   const body = new ReadableStream<Uint8Array>({
-    pull: async (controller) => {
-      try {
-        const { done, value } = await reader.read();
+    // No async function: this runs once for every token of a stream.
+    pull: (controller) =>
+      reader.read().then(({ done, value }) => {
         if (!done) {
           tail.add(value);
           controller.enqueue(value);
@@ -238,12 +238,13 @@ function streamOn(
         }
         const usage = findUsage(tail.text());
         if (usage !== undefined) options.onUsage(usage);
-      } catch (error) {
+        call.end();
+        controller.close();
+      }, (error) => {
         controller.enqueue(encoder.encode(errorFrame(toStreamError(error))));
-      }
-      call.end();
-      controller.close();
-    },
+        call.end();
+        controller.close();
+      }),
     cancel: async () => {
       call.abort(new AppError("cancelled", "The client left"));
       call.end();

@@ -322,7 +322,7 @@ export class FakeClient implements Disposable {
       }
       assert.ok(
         this.socket.readyState <= WebSocket.OPEN,
-        `closed before the frame came: ${JSON.stringify(this.frames)}`,
+        `closed before it came: ${JSON.stringify(this.frames).slice(-2000)}`,
       );
       await new Promise<void>((resolve) => this.#wake.push(resolve));
     }
