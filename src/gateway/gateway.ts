@@ -21,7 +21,7 @@ import type { Caller } from "./keys.ts";
 import { GATEWAY_LIMITS, type GatewayLimits } from "./limits.ts";
 import { makeHandlers } from "./methods.ts";
 import { parsePath } from "./paths.ts";
-import { Rate } from "./rate.ts";
+import { Rate, TurnRate } from "./rate.ts";
 import { dialectOf, makeRoutes, type Route } from "./routes.ts";
 import { Sockets } from "./sockets.ts";
 
@@ -82,7 +82,10 @@ class Room {
     });
     const rate = (perSecond: number, burst: number) =>
       new Rate({ perSecond, burst, identitiesMax: limits.identitiesMax });
-    const turns = rate(limits.turnsPerSecond, limits.turnsBurst);
+    const turns = new TurnRate(
+      rate(limits.ownerTurnsPerSecond, limits.ownerTurnsBurst),
+      rate(limits.turnsPerSecond, limits.turnsBurst),
+    );
     const isAttended = () => this.sockets.isAttended();
     const isDraining = () => this.isDraining;
     this.sockets.serve(makeHandlers({

@@ -55,6 +55,8 @@ export const GATEWAY_LIMITS = {
   /** Per identity: a second's worth and the burst. */
   turnsPerSecond: 60,
   turnsBurst: 120,
+  ownerTurnsPerSecond: 600,
+  ownerTurnsBurst: 1_200,
   readsPerSecond: 20_000,
   readsBurst: 20_000,
   passThroughPerSecond: 5_000,

@@ -26,7 +26,7 @@ import type { GatewayLimits } from "./limits.ts";
 import { checkServing } from "./openai.ts";
 import { checkModelChoice, labelsOf, toInbound } from "./openai_agent.ts";
 import { toImage, toThinkingTokens } from "./openai_schema.ts";
-import type { Rate } from "./rate.ts";
+import type { TurnRate } from "./rate.ts";
 
 /** A method's parameters after its schema. */
 type Params<M extends MethodName> = z.output<(typeof METHODS)[M]["input"]>;
@@ -51,7 +51,7 @@ export interface MethodDeps {
   deps: GatewayDeps;
   limits: GatewayLimits;
   health: Health;
-  turnRate: Rate;
+  turnRate: TurnRate;
   startedAt: number;
   presence(caller: Caller): MethodOutput<"system-presence">;
   isAttended(): boolean;
@@ -165,7 +165,7 @@ class Work {
         { retryAfterMs: limits.retryAfterMs },
       );
     }
-    turnRate.take(caller.principal.id, deps.clock.now());
+    turnRate.take(caller.principal, deps.clock.now());
   }
 
   /** A turn request out of what `chat.send` and `agent` have in common. */

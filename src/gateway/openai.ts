@@ -28,13 +28,13 @@ import {
   toModelRequest,
   toPieces,
 } from "./pass_through.ts";
-import type { Rate } from "./rate.ts";
+import type { Rate, TurnRate } from "./rate.ts";
 
 /** What these routes need beside what every one has. */
 export interface OpenAiDeps {
   deps: GatewayDeps;
   limits: GatewayLimits;
-  rates: { turns: Rate; passThrough: Rate };
+  rates: { turns: TurnRate; passThrough: Rate };
   /** Whether the owner can answer an ask now. */
   isAttended(): boolean;
 }
@@ -119,7 +119,7 @@ async function runAgent(
   const { deps } = on;
   const principal = call.caller;
   const now = deps.clock.now();
-  on.rates.turns.take(principal.id, now);
+  on.rates.turns.take(principal, now);
   const turn = await toTurnRequest(asked.request, {
     caller: await Caller.of(principal),
     agentId: asked.agentId,

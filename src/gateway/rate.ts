@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Principal } from "../core/authority.ts";
 import { AppError } from "../core/errors.ts";
 
 interface Bucket {
@@ -50,5 +51,24 @@ export class Rate {
       this.#buckets.delete(identity);
       return;
     }
+  }
+}
+
+/**
+ * Turns by principal. The owner's own credentials have a wider bucket: what they
+ * spend is bounded by budgets and by how many turns run at once.
+ */
+export class TurnRate {
+  readonly #owner: Rate;
+  readonly #others: Rate;
+
+  constructor(owner: Rate, others: Rate) {
+    this.#owner = owner;
+    this.#others = others;
+  }
+
+  /** Takes one turn. @throws `rate_limited` */
+  take({ id, kind }: Pick<Principal, "id" | "kind">, now: number): void {
+    (kind === "owner" ? this.#owner : this.#others).take(id, now);
   }
 }
