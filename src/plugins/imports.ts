@@ -60,7 +60,7 @@ export const EXTISM_IMPORTS = Object.freeze({
       // Each `alloc` adds a block and sums all blocks there are, so the price
       // must keep their number small; a block is made before it is refused, so
       // its bytes are paid one by one.
-      alloc: { price: 25_000, length: { param: 0, units: 1, per: 1 } },
+      alloc: { price: 100_000, length: { param: 0, units: 1, per: 1 } },
     },
   ),
   /** With any `config` grant. */
