@@ -36,6 +36,7 @@ import { makeRouter, type Router } from "./providers/route.ts";
 import type { Settings } from "./settings.ts";
 import { makeCipher } from "./store/cipher.ts";
 import { lockState, readHolder } from "./store/files.ts";
+import { memorySpace } from "./store/memory.ts";
 import { openStore, type Store } from "./store/store.ts";
 import { makeTools } from "./tools/all.ts";
 import { MemoryBook } from "./tools/memory_book.ts";
@@ -110,7 +111,7 @@ function providerDoor(egress: Egress) {
 
 interface Engine {
   router: Router;
-  models: Models;
+  models: Omit<Models, "windowOf">;
   model: { model: string; because: string };
   setupHint: string | undefined;
 }
@@ -155,7 +156,6 @@ async function openEngine(
       resolve: (name) => router.resolve(name),
       settle: (name, signal) => router.settle(name, signal),
       stream: (name, request, signal) => router.stream(name, request, signal),
-      windowOf: (name) => windowOf(name, settings.models),
       chosen: () => Promise.resolve(model),
     },
   };
@@ -313,13 +313,23 @@ export async function openHouse(options: HouseOptions): Promise<House> {
   });
   const desk = new AgentDesk({
     store,
-    models: engine.models,
+    models: {
+      ...engine.models,
+      windowOf: (name) => windowOf(name, settings.models),
+    },
     tools: new Registry(makeTools({ memory })),
     approvals: new Approvals({
       rows: store.approvals,
       journal: store.journal,
       clock,
     }),
+    context: {
+      memory: async ({ agentId, authority, isPrivate }) => {
+        if (!isPrivate) return [];
+        const pinned = await memory.pinned(memorySpace(agentId, authority));
+        return pinned.map((part) => ({ ...part, title: "Pinned memory" }));
+      },
+    },
     settings: () => agentSettings(settings),
     authorityOf: (record) => authorityFromRun(record),
     isLive: (record) => tokens.isLive(record.credential, record.revision),

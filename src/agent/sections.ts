@@ -35,7 +35,7 @@ export interface ContextQuery {
   agentId: string;
   sessionKey: string;
   authority: Authority;
-  /** Whether only the owner reads this conversation. */
+  /** Whether only this principal (and the owner) reads this conversation. */
   isPrivate: boolean;
 }
 
@@ -91,10 +91,9 @@ const LIMITS = {
   share: 0.4,
 } as const;
 
-/** Whether only the owner reads a conversation. */
-export function isOwnersOwn(session: Session, authority: Authority): boolean {
-  return authority.kind === "owner" && session.kind !== "group" &&
-    session.owner === authority.principal;
+/** Whether only this principal (and the owner) reads a conversation. */
+export function isPrivateTo(session: Session, authority: Authority): boolean {
+  return session.kind !== "group" && session.owner === authority.principal;
 }
 
 async function workspaceParts(
@@ -105,7 +104,7 @@ async function workspaceParts(
   if (root === undefined) return [];
   const { query, log } = options;
   const files = WORKSPACE_FILES.filter((file) =>
-    query.isPrivate || file.own !== true
+    query.isPrivate && query.authority.kind === "owner" || file.own !== true
   );
   const read = await Promise.all(files.map(async ({ name, own }) => {
     try {

@@ -22,7 +22,7 @@ import type { Deadline } from "./deadline.ts";
 import type { AgentDeps, AgentSettings } from "./deps.ts";
 import type { Lanes, Slots } from "./lanes.ts";
 import { type LoopEnd, runLoop } from "./loop.ts";
-import { gatherSections, isOwnersOwn } from "./sections.ts";
+import { gatherSections, isPrivateTo } from "./sections.ts";
 import { type Seat, Turn } from "./turn.ts";
 import type { TurnRequest } from "./turns.ts";
 
@@ -173,7 +173,7 @@ async function addSections(turn: Turn, model: string): Promise<void> {
       agentId,
       sessionKey: session.key,
       authority,
-      isPrivate: isOwnersOwn(session, authority),
+      isPrivate: isPrivateTo(session, authority),
     },
     sources: deps.context ?? {},
     charsMax: charsOfWindow(deps.models.windowOf(model).tokens),

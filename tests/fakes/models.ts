@@ -85,6 +85,8 @@ export class FakeModels implements Models {
   /** The model each request was for. */
   readonly names: string[] = [];
   windowTokens = 200_000;
+  /** From when it is set, answers every call. */
+  override: Step | undefined;
   readonly #steps: Step[];
   readonly #forever: Step | undefined;
 
@@ -119,7 +121,8 @@ export class FakeModels implements Models {
   ): AsyncGenerator<ModelEvent, void, undefined> {
     this.requests.push(structuredClone(request));
     this.names.push(name);
-    const step = this.#steps.shift() ?? this.#forever ?? says("(no script)");
+    const step = this.override ?? this.#steps.shift() ?? this.#forever ??
+      says("(no script)");
     const events = typeof step === "function" ? step(request, signal) : step;
     for await (const event of events) {
       signal.throwIfAborted();
