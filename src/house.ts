@@ -39,6 +39,7 @@ import { lockState, readHolder } from "./store/files.ts";
 import { memorySpace } from "./store/memory.ts";
 import { openStore, type Store } from "./store/store.ts";
 import { makeTools } from "./tools/all.ts";
+import { FileDesk } from "./tools/files/desk.ts";
 import { MemoryBook } from "./tools/memory_book.ts";
 import { Registry } from "./tools/registry.ts";
 
@@ -278,6 +279,29 @@ function probes(options: HouseOptions, store: Store): Probe[] {
   ];
 }
 
+/** The file tools' desk, when folders are named. */
+function openFiles(
+  { stateDir, clock }: HouseOptions,
+  { store, settings }: { store: Store; settings(): Settings },
+): { files?: FileDesk } {
+  const roots = () => {
+    const { roots, untrustedRoots } = settings().tools;
+    return [
+      ...roots.map((path) => ({ path, trusted: true })),
+      ...untrustedRoots.map((path) => ({ path, trusted: false })),
+    ];
+  };
+  if (roots().length === 0) return {};
+  const files = new FileDesk({
+    roots,
+    scratch: (agentId) => `${stateDir}/scratch/${agentId}`,
+    labels: store.fileLabels,
+    journal: store.journal,
+    clock,
+  });
+  return { files };
+}
+
 /**
  * Opens a house.
  *
@@ -317,7 +341,10 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       ...engine.models,
       windowOf: (name) => windowOf(name, settings.models),
     },
-    tools: new Registry(makeTools({ memory })),
+    tools: new Registry(makeTools({
+      memory,
+      ...openFiles(options, { store, settings: () => settings }),
+    })),
     approvals: new Approvals({
       rows: store.approvals,
       journal: store.journal,

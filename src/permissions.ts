@@ -104,6 +104,7 @@ export function permissionsFor(
     return collect([...common, ...own, ...names, ...variables]);
   }
   checkRoots(settings.tools.roots, facts);
+  checkRoots(settings.tools.untrustedRoots, facts);
   checkWorkspaces(settings.agents, facts);
   return collect([
     ...common,

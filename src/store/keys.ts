@@ -46,6 +46,8 @@ export const COLLECTIONS = {
   blob: { version: 1 },
   blob_by_session: { version: 1 },
   file_label: { version: 1 },
+  file_bytes: { version: 1 },
+  file_undo: { version: 1 },
   mcp_pin: { version: 1 },
   audit: { version: 1 },
 } as const satisfies Readonly<Record<string, Collection>>;

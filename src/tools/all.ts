@@ -5,6 +5,8 @@
  * @module
  */
 import type { Tool } from "../core/tool.ts";
+import type { FileDesk } from "./files/desk.ts";
+import { fileTools } from "./files/files.ts";
 import { mathEval } from "./math.ts";
 import { memoryTools } from "./memory.ts";
 import type { MemoryBook } from "./memory_book.ts";
@@ -13,9 +15,17 @@ import { currentTime } from "./time.ts";
 /** What tools are made of. */
 export interface ToolDeps {
   memory: MemoryBook;
+  /** Set when there are roots. */
+  files?: FileDesk;
 }
 
 /** The tools, those that every conversation may need first. */
 export function makeTools(deps: ToolDeps): Tool[] {
-  return [currentTime, mathEval, ...memoryTools(deps.memory)];
+  const { memory, files } = deps;
+  return [
+    currentTime,
+    mathEval,
+    ...memoryTools(memory),
+    ...files === undefined ? [] : fileTools(files),
+  ];
 }

@@ -11,15 +11,25 @@ export const ToolsConfig = z.strictObject({
     "Tools that no agent is shown",
   ),
   roots: z.array(z.string().min(1).max(1024)).max(32).default([]).describe(
-    "Folders whose files the agent may read and write",
+    "Folders whose files the agent may read and write; what is in them counts as the owner's words",
   ),
+  untrustedRoots: z.array(z.string().min(1).max(1024)).max(32).default([])
+    .describe(
+      "Further such folders whose files anybody may have written, such as downloads",
+    ),
 }).prefault({});
 export type ToolsConfig = z.infer<typeof ToolsConfig>;
 
 /** What reading and writing under the roots needs. */
 export function toolNeeds(config: ToolsConfig): Need[] {
-  return config.roots.flatMap((root) => [
-    need("read", root, "tools.roots"),
-    need("write", root, "tools.roots"),
-  ]);
+  const of = (root: string, because: string) => [
+    need("read", root, because),
+    need("write", root, because),
+  ];
+  return [
+    ...config.roots.flatMap((root) => of(root, "tools.roots")),
+    ...config.untrustedRoots.flatMap((root) =>
+      of(root, "tools.untrustedRoots")
+    ),
+  ];
 }

@@ -59,7 +59,7 @@ export interface FakeHouseOptions {
   policy?: readonly PolicyLine[];
   tools?: readonly Tool[];
   /** All built-in tools, made of this beside the store's own; else only two. */
-  toolDeps?: Partial<ToolDeps>;
+  toolDeps?: Partial<ToolDeps> | ((store: Store) => Partial<ToolDeps>);
   dir?: string;
   clock?: Clock;
 }
@@ -148,7 +148,9 @@ export async function fakeHouse(
           journal: store.journal,
           clock,
         }),
-        ...options.toolDeps,
+        ...typeof options.toolDeps === "function"
+          ? options.toolDeps(store)
+          : options.toolDeps,
       }),
       ...options.tools ?? [],
     ]),
