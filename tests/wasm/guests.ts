@@ -1,11 +1,12 @@
 /** Guests in AssemblyScript, compiled as a plugin's author would. */
-import asc from "assemblyscript/asc";
 
 /** Compiles one file that imports nothing but the host's functions. */
 export async function compileGuest(
   source: string,
-  options: { runtime?: string } = {},
+  options: { pages?: number } = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
+  // Imported late: it brings a large module with it.
+  const { default: asc } = await import("assemblyscript/asc");
   let binary: Uint8Array | undefined;
   const complaints: string[] = [];
   const { error } = await asc.main(
@@ -13,12 +14,14 @@ export async function compileGuest(
       "guest.ts",
       "-O3",
       "--runtime",
-      options.runtime ?? "minimal",
+      "minimal",
       "--exportRuntime",
       "-o",
       "guest.wasm",
       "--use",
       "abort=",
+      "--initialMemory",
+      String(options.pages ?? 1),
     ],
     {
       readFile: (name: string) => name === "guest.ts" ? source : null,
