@@ -33,6 +33,7 @@ import {
   type WireEvent,
 } from "./run_events.ts";
 import type { InFlight } from "./call.ts";
+import type { Rate } from "./rate.ts";
 import type { Log } from "../core/log.ts";
 
 /** What a connection is given of the room. */
@@ -42,6 +43,7 @@ export interface ConnectionDeps {
   limits: GatewayLimits;
   handlers: Handlers;
   inFlight: InFlight;
+  requestRate: Rate;
   log: Log;
   now(): number;
   /** Set when the upgrade itself carried a good token. */
@@ -394,10 +396,11 @@ export class Connection {
   }
 
   #request(frame: RequestFrame): void {
-    const { inFlight, limits, handlers } = this.#deps;
+    const { inFlight, limits, handlers, requestRate, now } = this.#deps;
     const { method, id } = frame;
     const { caller } = this;
     if (caller === undefined) return;
+    requestRate.take(caller.principal.id, now());
     if (!isMethod(method)) {
       throw new AppError(
         "bad_input",

@@ -27,6 +27,14 @@ import { Sockets } from "./sockets.ts";
 
 export type { GatewayDeps } from "./deps.ts";
 
+/** How a gateway stops admitting. */
+export interface DrainOptions {
+  /** Longest wait for what is in flight. @default 0 */
+  limitMs?: number;
+  /** It comes back at once: sockets are then closed with 1012, not 1013. */
+  isRestart?: boolean;
+}
+
 /** The running gateway. Disposing closes sockets, streams, then the server. */
 export interface Gateway extends AsyncDisposable {
   /** Where it listens. */
@@ -35,7 +43,7 @@ export interface Gateway extends AsyncDisposable {
    * Admits nothing more and tells everyone; resolves when nothing is in flight
    * any more, at the latest after `limitMs`.
    */
-  drain(options?: { limitMs?: number }): Promise<void>;
+  drain(options?: DrainOptions): Promise<void>;
   counts(): { sockets: number; preAuth: number; inFlight: number };
   /** Sends an event of another room to those whose scopes allow it. */
   publish(
@@ -57,8 +65,10 @@ class Room {
   readonly routes: readonly Route[];
   readonly #app: Hono<Env>;
   readonly #public: ReadonlySet<string>;
+  readonly #requestRate: Rate;
   door: Door;
   isDraining = false;
+  isRestarting = false;
   isClosing = false;
 
   constructor(deps: GatewayDeps) {
@@ -71,17 +81,19 @@ class Room {
       limits,
       connections: () => this.sockets.count,
     });
+    const rate = (perSecond: number, burst: number) =>
+      new Rate({ perSecond, burst, identitiesMax: limits.identitiesMax });
+    this.#requestRate = rate(limits.readsPerSecond, limits.readsBurst);
     this.sockets = new Sockets({
       deps,
       limits,
       inFlight: this.inFlight,
+      requestRate: this.#requestRate,
       health: this.health,
       host: deps.config.host,
       startedAt,
       moreEvents: [],
     });
-    const rate = (perSecond: number, burst: number) =>
-      new Rate({ perSecond, burst, identitiesMax: limits.identitiesMax });
     const turns = new TurnRate(
       rate(limits.ownerTurnsPerSecond, limits.ownerTurnsBurst),
       rate(limits.turnsPerSecond, limits.turnsBurst),
@@ -168,6 +180,7 @@ class Room {
       call = new Call(request, { path, address, inFlight: this.inFlight });
       if (!this.#public.has(path)) {
         call.principal = await this.#authenticate(request, address);
+        this.#requestRate.take(call.principal.id, this.deps.clock.now());
       }
       const response = await this.#app.fetch(request, { call });
       const now = this.deps.clock.now();
@@ -337,11 +350,12 @@ export async function openGateway(deps: GatewayDeps): Promise<Gateway> {
       inFlight: inFlight.count,
     }),
     publish: (event, payload, to) => sockets.publish(event, payload, to),
-    drain: async ({ limitMs = 0 } = {}) => {
+    drain: async ({ limitMs = 0, isRestart = false } = {}) => {
       if (!room.isDraining) {
         room.isDraining = true;
+        room.isRestarting = isRestart;
         sockets.publish("shutdown", {
-          reason: "shutting down",
+          reason: isRestart ? "restarting" : "shutting down",
           restartExpectedMs: limits.retryAfterMs,
         });
       }
@@ -355,7 +369,8 @@ export async function openGateway(deps: GatewayDeps): Promise<Gateway> {
       revoking[Symbol.dispose]();
       // In this order: the server's own shutdown would close sockets with 1001
       // and wait for ever for a stream that is still open.
-      await sockets.close(CLOSE.tryLater, "shutting down");
+      if (room.isRestarting) await sockets.close(CLOSE.restart, "restarting");
+      else await sockets.close(CLOSE.tryLater, "shutting down");
       inFlight.abort(
         new AppError("unavailable", "The gateway is shutting down"),
         () => true,

@@ -29,6 +29,7 @@ import type { Health } from "./health.ts";
 import type { Caller } from "./keys.ts";
 import type { GatewayLimits } from "./limits.ts";
 import type { Handlers } from "./methods.ts";
+import type { Rate } from "./rate.ts";
 import {
   Feeds,
   mergeDeltas,
@@ -64,6 +65,7 @@ export interface SocketsDeps {
   deps: GatewayDeps;
   limits: GatewayLimits;
   inFlight: InFlight;
+  requestRate: Rate;
   health: Health;
   host: string;
   startedAt: number;
@@ -194,7 +196,7 @@ export class Sockets {
       onReady(): void;
     },
   ): Connection {
-    const { deps, limits, inFlight } = this.#on;
+    const { deps, limits, inFlight, requestRate } = this.#on;
     const { address, principal } = options;
     if (this.#handlers === undefined) {
       throw new AppError("unavailable", "Cannot take sockets yet");
@@ -204,6 +206,7 @@ export class Sockets {
       address,
       limits,
       inFlight,
+      requestRate,
       principal,
       handlers: this.#handlers,
       log: this.#log,

@@ -81,6 +81,8 @@ export interface FakeGatewayHouseOptions {
 /** The gateway, and what stands behind it. */
 export interface FakeGatewayHouse extends AsyncDisposable {
   gateway: Gateway;
+  /** What it was opened with. */
+  deps: GatewayDeps;
   turns: FakeTurns;
   /** `http://127.0.0.1:PORT`. */
   url: string;
@@ -110,7 +112,7 @@ export async function openGatewayHouse(
   const providers = new Map(
     (options.providers ?? []).map((one) => [one.id, one]),
   );
-  const gateway = await openGateway({
+  const deps: GatewayDeps = {
     config: { host: "127.0.0.1", port: 0, hosts: [], origins: [] },
     turns,
     store: {
@@ -173,12 +175,14 @@ export async function openGatewayHouse(
     recordUsage: (usage) => passed.push(usage),
     limits: options.limits ?? {},
     ...options.deps,
-  });
+  };
+  const gateway = await openGateway(deps);
   const { port } = gateway.address;
   const url = `http://127.0.0.1:${port}`;
   const owner = { authorization: "Bearer owner-token" };
   return {
     gateway,
+    deps,
     turns,
     url,
     port,
@@ -364,5 +368,23 @@ export class FakeClient implements Disposable {
 
   [Symbol.dispose](): void {
     this.socket.close();
+  }
+}
+
+/** Sends bytes as they are and reads the answer's head. */
+export async function rawRequest(
+  port: number,
+  lines: readonly string[],
+): Promise<{ status: number; head: string }> {
+  const connection = await Deno.connect({ hostname: "127.0.0.1", port });
+  try {
+    const text = [...lines, "Connection: close", "", ""].join("\r\n");
+    await connection.write(new TextEncoder().encode(text));
+    const buffer = new Uint8Array(8192);
+    const count = await connection.read(buffer) ?? 0;
+    const head = new TextDecoder().decode(buffer.subarray(0, count));
+    return { status: Number(head.split(" ", 2)[1] ?? 0), head };
+  } finally {
+    connection.close();
   }
 }

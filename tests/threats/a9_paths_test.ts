@@ -1,0 +1,80 @@
+/** A9: routes outside the authentication, and paths that are read in two ways. */
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { openGatewayHouse, rawRequest } from "../fakes/gateway_house.ts";
+
+const AMBIGUOUS = [
+  "//health/live",
+  "/health//live",
+  "/health/live/..%2f..%2fv1/models",
+  "/health/live/../../v1/models",
+  "/health/live/%2e%2e/%2e%2e/v1/models",
+  "/health/%2e/live",
+  "/health%2flive",
+  "/health%2Flive",
+  "/health%5clive",
+  "/health\\live",
+  "/health%252flive",
+  "/v1%00/models",
+  "/health/live;/v1/models",
+  "/HEALTH/LIVE",
+  "/health/live/",
+  "/health/live%20",
+  "/health/live%3f",
+  "/%68ealth%2flive",
+];
+
+Deno.test("A9: no spelling of a path gets past the authentication", async (t) => {
+  await using house = await openGatewayHouse();
+  const host = `Host: 127.0.0.1:${house.port}`;
+  for (const path of AMBIGUOUS) {
+    await t.step(path, async () => {
+      const { status } = await rawRequest(house.port, [
+        `GET ${path} HTTP/1.1`,
+        host,
+      ]);
+      assert.ok([400, 401].includes(status), String(status));
+    });
+  }
+  await t.step("a target that names another host", async () => {
+    for (const target of ["http://evil.example/health/live", "*"]) {
+      const { status } = await rawRequest(house.port, [
+        `GET ${target} HTTP/1.1`,
+        host,
+      ]);
+      assert.ok(status === 400 || status === 0, String(status));
+    }
+  });
+  await t.step("any path at all", async () => {
+    const open = new Set(["/health/live", "/health/ready"]);
+    await fc.assert(
+      fc.asyncProperty(fc.webPath(), async (path) => {
+        fc.pre(!open.has(path));
+        const { status } = await rawRequest(house.port, [
+          `GET ${path === "" ? "/" : path} HTTP/1.1`,
+          host,
+        ]);
+        assert.ok([400, 401].includes(status), `${path} ${status}`);
+      }),
+      { numRuns: 100 },
+    );
+  });
+});
+
+Deno.test("A9: an unknown path is 401 without a token, 404 with one", async () => {
+  await using house = await openGatewayHouse();
+  for (const path of ["/nowhere", "/v1/nowhere", "/plugins/x", "/ui", "/api"]) {
+    const stranger = await fetch(`${house.url}${path}`);
+    assert.equal(stranger.status, 401);
+    await stranger.body?.cancel();
+    const owner = await house.get(path);
+    assert.equal(owner.status, 404);
+    await owner.body?.cancel();
+  }
+  const other = await fetch(`${house.url}/v1/chat/completions`);
+  assert.equal(other.status, 401);
+  await other.body?.cancel();
+  const method = await house.get("/v1/chat/completions");
+  assert.equal(method.status, 405);
+  await method.body?.cancel();
+});
