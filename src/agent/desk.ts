@@ -20,8 +20,9 @@ import { findCommand, runCommand } from "./commands.ts";
 import { Deadline } from "./deadline.ts";
 import type { AgentDeps } from "./deps.ts";
 import { Lanes, Slots } from "./lanes.ts";
+import { Pasts } from "./pasts.ts";
 import { Rings } from "./ring.ts";
-import { inputParts, type Taken, takeTurn } from "./take_turn.ts";
+import { type Desk, inputParts, type Taken, takeTurn } from "./take_turn.ts";
 import type {
   RunOutcome,
   RunView,
@@ -107,6 +108,7 @@ export class AgentDesk implements Turns {
   readonly #deps: AgentDeps;
   readonly #lanes: Lanes;
   readonly #slots: Slots;
+  readonly #pasts: Pasts;
   readonly #rings = new Rings();
   readonly #active = new Map<string, ActiveRun>();
   readonly #outcomes = new Map<string, RunOutcome>();
@@ -119,8 +121,15 @@ export class AgentDesk implements Turns {
   constructor(deps: AgentDeps) {
     const { limits } = deps.settings();
     this.#deps = deps;
+    this.#pasts = new Pasts(deps.store);
     this.#lanes = new Lanes(limits.queuedMax);
     this.#slots = new Slots(limits.runningMax);
+  }
+
+  /** What a turn is taken with. */
+  get #rooms(): Desk {
+    const [deps, lanes] = [this.#deps, this.#lanes];
+    return { deps, lanes, slots: this.#slots, pasts: this.#pasts };
   }
 
   // --- starting -----------------------------------------------------------
@@ -204,7 +213,7 @@ export class AgentDesk implements Turns {
         acceptRows,
         request,
         onQueued: () => void (active.status = "queued"),
-      }, { deps: this.#deps, lanes: this.#lanes, slots: this.#slots })
+      }, this.#rooms)
       : this.#takeCommand(command, { run, session, request, acceptRows });
     return await this.#launch(active, events, request.signal);
   }
@@ -550,11 +559,7 @@ export class AgentDesk implements Turns {
       };
       await this.#launch(
         active,
-        takeTurn(taken, {
-          deps: this.#deps,
-          lanes: this.#lanes,
-          slots: this.#slots,
-        }),
+        takeTurn(taken, this.#rooms),
       );
     }
     return open.length;

@@ -15,22 +15,17 @@ import type { EndReason, RunState, TurnEventBody } from "../core/turn.ts";
 import type { Row } from "../store/journal.ts";
 import type { Run } from "../store/runs.ts";
 import type { Session } from "../store/sessions.ts";
-import type { Summary } from "../store/summaries.ts";
 import { abandonedResults } from "./calls.ts";
 import { charsOfWindow, pendingCalls } from "./context.ts";
 import type { Deadline } from "./deadline.ts";
 import type { AgentDeps, AgentSettings } from "./deps.ts";
 import type { Lanes, Slots } from "./lanes.ts";
 import { type LoopEnd, runLoop } from "./loop.ts";
+import type { Past, Pasts } from "./pasts.ts";
 import { gatherSections, isPrivateTo } from "./sections.ts";
 import { type Seat, Turn } from "./turn.ts";
 import type { TurnRequest } from "./turns.ts";
 
-/**
- * Messages read for a turn when all of them came without notes (they were
- * brought in); what is older is said to be left out.
- */
-const HISTORY_MAX = 2_000;
 /** A run that was interrupted this often is not tried again. */
 const RESUMES_MAX = 3;
 
@@ -39,6 +34,7 @@ export interface Desk {
   deps: AgentDeps;
   lanes: Lanes;
   slots: Slots;
+  pasts: Pasts;
 }
 
 /** A turn to take: a new one, or a stored run at boot. */
@@ -140,31 +136,6 @@ class Place implements Seat, Disposable {
   }
 }
 
-/** What was said before a turn. */
-interface Past {
-  history: StoredMessage[];
-  summary: Summary | undefined;
-  unread: number;
-}
-
-/** Reads a session's notes and all since; never more than a turn can use. */
-export async function readPast(
-  store: AgentDeps["store"],
-  session: Session,
-): Promise<Past> {
-  const { id, seq, compactedSeq } = session;
-  const summary = compactedSeq === undefined
-    ? undefined
-    : await store.summaries.latest(id, compactedSeq);
-  const afterSeq = summary?.throughSeq ?? 0;
-  const count = seq - afterSeq;
-  const limit = Math.min(count, HISTORY_MAX);
-  const history = limit <= 0
-    ? []
-    : await store.messages.tail(id, { limit, afterSeq });
-  return { history, summary, unread: Math.max(0, count - limit) };
-}
-
 /** Gathers what is shown beside the conversation. */
 async function addSections(turn: Turn, model: string): Promise<void> {
   const { deps, agent, session, authority, run: { agentId } } = turn;
@@ -264,7 +235,7 @@ export async function* takeTurn(
     const current = isStored
       ? await store.sessions.find(session.key) ?? session
       : session;
-    const past = await readPast(store, current);
+    const past = await desk.pasts.read(current);
     turn = makeTurn(
       { ...taken, isNewSession: !isStored },
       deps,
@@ -289,6 +260,7 @@ export async function* takeTurn(
     await addSections(turn, model);
     const end = yield* runLoop({ turn, deadline, seat: place }, model);
     yield* finish(deps, turn, { run: turn.run, end, deadline, model });
+    if (!turn.hasUnsaved) desk.pasts.hold(turn.session, turn);
   } catch (error) {
     yield* finish(deps, turn, { run: turn.run, error, deadline });
   }

@@ -134,6 +134,11 @@ export class Turn {
     return message;
   }
 
+  /** Whether something of it is not stored yet. */
+  get hasUnsaved(): boolean {
+    return this.#unsaved.length > 0 || this.#savedSession !== this.session;
+  }
+
   /** Counts a model call's tokens to the run and the session. */
   spend(usage: Usage): void {
     this.run = { ...this.run, usage: addUsage(this.run.usage, usage) };
