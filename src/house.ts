@@ -45,6 +45,8 @@ import { Registry } from "./tools/registry.ts";
 
 /** How long a stop waits for turns that run. */
 export const DRAIN_MS = 20_000;
+/** Before a restart turns may finish for this long; the others go on after it. */
+const RESTART_MS = 1_000;
 const HOUSEKEEPING_MS = 600_000;
 
 /** What a house is made of. */
@@ -76,7 +78,7 @@ export interface House extends AsyncDisposable {
   /** Goes on with turns that a crash or a stop cut off. How many. */
   resume(): Promise<number>;
   /** Admits nothing more and waits for turns that run, within a limit. */
-  stop(limitMs?: number): Promise<void>;
+  stop(options?: { limitMs?: number; isRestart?: boolean }): Promise<void>;
 }
 
 function agentSettings(settings: Settings): AgentSettings {
@@ -388,9 +390,13 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     adopt: (next) => void (settings = next),
     resume: () =>
       options.safeMode === undefined ? desk.resume() : Promise.resolve(0),
-    stop: async (limitMs = DRAIN_MS) => {
+    stop: async ({ isRestart = false, ...options } = {}) => {
+      const limitMs = options.limitMs ?? (isRestart ? RESTART_MS : DRAIN_MS);
       desk.stopAdmitting();
-      await Promise.all([gateway.drain({ limitMs }), desk.drain(limitMs)]);
+      await Promise.all([
+        gateway.drain({ limitMs, isRestart }),
+        desk.drain(limitMs),
+      ]);
     },
     [Symbol.asyncDispose]: () => closing.disposeAsync(),
   };

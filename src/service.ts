@@ -288,7 +288,7 @@ async function serve(
   const ending = await ended.promise;
   over.abort();
   log("info", "service.stopping", { why: ending.why });
-  await house.stop();
+  await house.stop({ isRestart: ending.isRestart ?? false });
   await following;
   return ending.code;
 }

@@ -21,7 +21,7 @@ import type { Caller } from "./keys.ts";
 import { GATEWAY_LIMITS, type GatewayLimits } from "./limits.ts";
 import { makeHandlers } from "./methods.ts";
 import { parsePath } from "./paths.ts";
-import { Rate, TurnRate } from "./rate.ts";
+import { Rate, RateByKind } from "./rate.ts";
 import { dialectOf, makeRoutes, type Route } from "./routes.ts";
 import { Sockets } from "./sockets.ts";
 
@@ -65,7 +65,7 @@ class Room {
   readonly routes: readonly Route[];
   readonly #app: Hono<Env>;
   readonly #public: ReadonlySet<string>;
-  readonly #requestRate: Rate;
+  readonly #requestRate: RateByKind;
   door: Door;
   isDraining = false;
   isRestarting = false;
@@ -83,7 +83,10 @@ class Room {
     });
     const rate = (perSecond: number, burst: number) =>
       new Rate({ perSecond, burst, identitiesMax: limits.identitiesMax });
-    this.#requestRate = rate(limits.readsPerSecond, limits.readsBurst);
+    this.#requestRate = new RateByKind(
+      rate(limits.ownerReadsPerSecond, limits.ownerReadsBurst),
+      rate(limits.readsPerSecond, limits.readsBurst),
+    );
     this.sockets = new Sockets({
       deps,
       limits,
@@ -94,7 +97,7 @@ class Room {
       startedAt,
       moreEvents: [],
     });
-    const turns = new TurnRate(
+    const turns = new RateByKind(
       rate(limits.ownerTurnsPerSecond, limits.ownerTurnsBurst),
       rate(limits.turnsPerSecond, limits.turnsBurst),
     );
@@ -180,7 +183,7 @@ class Room {
       call = new Call(request, { path, address, inFlight: this.inFlight });
       if (!this.#public.has(path)) {
         call.principal = await this.#authenticate(request, address);
-        this.#requestRate.take(call.principal.id, this.deps.clock.now());
+        this.#requestRate.take(call.principal, this.deps.clock.now());
       }
       const response = await this.#app.fetch(request, { call });
       const now = this.deps.clock.now();
