@@ -265,6 +265,8 @@ async function* askOwner(
   }
   const why = settled === "expired"
     ? "nobody answered in time"
+    : settled === "superseded"
+    ? "a new message came instead of an answer, which counts as no"
     : "the owner said no";
   return { verdict: "deny", rule: "approval", reason: why };
 }

@@ -21,6 +21,7 @@ import { Deadline } from "./deadline.ts";
 import type { AgentDeps } from "./deps.ts";
 import { Lanes, Slots } from "./lanes.ts";
 import { Pasts } from "./pasts.ts";
+import { Holders, isPlain, senderOf, Waiting } from "./queue.ts";
 import { Rings } from "./ring.ts";
 import { type Desk, inputParts, type Taken, takeTurn } from "./take_turn.ts";
 import type {
@@ -46,6 +47,10 @@ class ActiveRun {
   readonly log: TurnEvent[] = [];
   readonly done = Promise.withResolvers<RunOutcome>();
   status: StartedRun["status"] = "started";
+  /** Whose turn it is, for the queue modes. */
+  readonly sender: string | undefined;
+  /** The approval it waits for. */
+  asks: string | undefined;
   seq: number;
   reply = "";
   isOver = false;
@@ -57,6 +62,7 @@ class ActiveRun {
     this.view = { runId, sessionKey, agentId, principal, credential };
     this.deadline = deadline;
     this.sessionId = run.sessionId;
+    this.sender = senderOf(run);
     this.startedAt = run.createdAt;
     this.isTransient = run.transient;
     this.seq = run.resumes * SEQ_PER_RESUME;
@@ -66,6 +72,8 @@ class ActiveRun {
   add(event: TurnEvent): void {
     this.log.push(event);
     if (event.kind === "reply") this.reply = event.text;
+    if (event.kind === "ask") this.asks = event.approvalId;
+    else if (event.kind === "decision") this.asks = undefined;
     this.#changed?.resolve();
     this.#changed = undefined;
   }
@@ -109,6 +117,8 @@ export class AgentDesk implements Turns {
   readonly #lanes: Lanes;
   readonly #slots: Slots;
   readonly #pasts: Pasts;
+  readonly #waiting = new Waiting();
+  readonly #holders = new Holders();
   readonly #rings = new Rings();
   readonly #active = new Map<string, ActiveRun>();
   readonly #outcomes = new Map<string, RunOutcome>();
@@ -119,17 +129,26 @@ export class AgentDesk implements Turns {
   #isStopping = false;
 
   constructor(deps: AgentDeps) {
-    const { limits } = deps.settings();
+    const limits = () => deps.settings().limits;
     this.#deps = deps;
     this.#pasts = new Pasts(deps.store);
-    this.#lanes = new Lanes(limits.queuedMax);
-    this.#slots = new Slots(limits.runningMax);
+    this.#lanes = new Lanes(() => limits().queuedMax);
+    this.#slots = new Slots({
+      house: () => limits().runningMax,
+      agent: (id) => deps.settings().agents[id]?.runningMax,
+    });
   }
 
   /** What a turn is taken with. */
   get #rooms(): Desk {
-    const [deps, lanes] = [this.#deps, this.#lanes];
-    return { deps, lanes, slots: this.#slots, pasts: this.#pasts };
+    return {
+      deps: this.#deps,
+      lanes: this.#lanes,
+      slots: this.#slots,
+      pasts: this.#pasts,
+      waiting: this.#waiting,
+      holders: this.#holders,
+    };
   }
 
   // --- starting -----------------------------------------------------------
@@ -215,7 +234,42 @@ export class AgentDesk implements Turns {
         onQueued: () => void (active.status = "queued"),
       }, this.#rooms)
       : this.#takeCommand(command, { run, session, request, acceptRows });
-    return await this.#launch(active, events, request.signal);
+    const others = command === undefined
+      ? [...this.#active.values()].filter((one) =>
+        one.view.sessionKey === session.key
+      )
+      : [];
+    const started = await this.#launch(active, events, request.signal);
+    await this.#displace(others, { by: active, run, session, request });
+    return started;
+  }
+
+  /**
+   * What a new message does to turns that were there: an ask that waits is
+   * answered with no, and in `replace` mode the sender's own turns stop.
+   */
+  async #displace(
+    others: readonly ActiveRun[],
+    { by, run, session, request }: {
+      by: ActiveRun;
+      run: Run;
+      session: Session;
+      request: TurnRequest;
+    },
+  ): Promise<void> {
+    const { authority } = request;
+    for (const other of others) {
+      const isOwn = other.view.principal === authority.principal;
+      if (
+        other.asks !== undefined &&
+        (isOwn || authority.scopes.has("approvals"))
+      ) {
+        await this.#deps.approvals.supersede(other.asks, authority.principal);
+      }
+      const isReplaced = session.queueMode === "replace" && isPlain(run) &&
+        by.sender !== undefined && other.sender === by.sender;
+      if (isReplaced) other.deadline.cancel("Replaced by a newer message");
+    }
   }
 
   /** Runs a generator to its first event, then drives it on its own. */

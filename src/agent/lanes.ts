@@ -13,11 +13,12 @@ type Waiter = { grant(): void; position: number; moved(): void };
  * returns gives it back.
  */
 class Line {
-  readonly #places: number;
+  readonly #places: () => number;
   readonly #waiting: Waiter[] = [];
   #taken = 0;
 
-  constructor(places: number) {
+  /** @param places How many at once; asked anew each time */
+  constructor(places: () => number) {
     this.#places = places;
   }
 
@@ -32,9 +33,13 @@ class Line {
   }
 
   #leave = (): void => {
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#taken--;
-    else next.grant();
+    this.#taken--;
+    while (this.#taken < this.#places()) { // ends with those who wait
+      const next = this.#waiting.shift();
+      if (next === undefined) break;
+      this.#taken++;
+      next.grant();
+    }
     this.#waiting.forEach((waiter, n) => {
       waiter.position = n;
       waiter.moved();
@@ -53,7 +58,7 @@ class Line {
 
   /** A place without waiting, or `undefined`. */
   tryEnter(): Disposable | undefined {
-    if (this.#taken >= this.#places) return undefined;
+    if (this.#taken >= this.#places()) return undefined;
     this.#taken++;
     return this.#place();
   }
@@ -98,15 +103,15 @@ class Line {
 /** The lanes of all sessions; a lane exists while somebody is in it. */
 export class Lanes {
   readonly #lanes = new Map<string, Line>();
-  readonly #queuedMax: number;
+  readonly #queuedMax: () => number;
 
-  constructor(queuedMax: number) {
+  constructor(queuedMax: () => number) {
     this.#queuedMax = queuedMax;
   }
 
   #lane(session: string): Line {
     let lane = this.#lanes.get(session);
-    if (lane === undefined) this.#lanes.set(session, lane = new Line(1));
+    if (lane === undefined) this.#lanes.set(session, lane = new Line(() => 1));
     return lane;
   }
 
@@ -128,10 +133,10 @@ export class Lanes {
 
   /** @throws {AppError} `rate_limited` when too many wait in this session */
   assertRoom(session: string): void {
-    if ((this.#lanes.get(session)?.waiting ?? 0) < this.#queuedMax) return;
+    if ((this.#lanes.get(session)?.waiting ?? 0) < this.#queuedMax()) return;
     throw new AppError(
       "rate_limited",
-      `Cannot queue another turn: ${this.#queuedMax} already wait in this session`,
+      `Cannot queue another turn: ${this.#queuedMax()} already wait in this session`,
       { hint: "Wait for them, or send /stop", retryAfterMs: 5_000 },
     );
   }
@@ -153,5 +158,59 @@ export class Lanes {
   }
 }
 
-/** The global cap on running turns. */
-export class Slots extends Line {}
+/** A turn's places: its agent's and the house's. */
+interface Places {
+  agent: Disposable | undefined;
+  house: Disposable | undefined;
+}
+
+/** The caps on running turns: of all, and of each agent that has one. */
+export class Slots {
+  readonly #house: Line;
+  readonly #agents = new Map<string, Line>();
+  readonly #agentMax: (agentId: string) => number | undefined;
+
+  constructor(
+    caps: {
+      house(): number;
+      agent(agentId: string): number | undefined;
+    },
+  ) {
+    this.#house = new Line(caps.house);
+    this.#agentMax = caps.agent;
+  }
+
+  get taken(): number {
+    return this.#house.taken;
+  }
+
+  get waiting(): number {
+    let all = this.#house.waiting;
+    for (const line of this.#agents.values()) all += line.waiting;
+    return all;
+  }
+
+  /** An agent's line; one without a cap has no bound of its own. */
+  agent(agentId: string): Line {
+    let line = this.#agents.get(agentId);
+    if (line === undefined) {
+      line = new Line(() => this.#agentMax(agentId) ?? Infinity);
+      this.#agents.set(agentId, line);
+    }
+    return line;
+  }
+
+  get house(): Line {
+    return this.#house;
+  }
+
+  /** Both places at once, or neither. */
+  tryEnter(agentId: string): Places | undefined {
+    const agent = this.agent(agentId).tryEnter();
+    if (agent === undefined) return undefined;
+    const house = this.#house.tryEnter();
+    if (house !== undefined) return { agent, house };
+    agent[Symbol.dispose]();
+    return undefined;
+  }
+}

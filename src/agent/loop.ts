@@ -265,6 +265,7 @@ export async function* runLoop(
           hint: "Ask for less at once, or raise limits.stepsMax",
         };
       }
+      await running.takeAlong();
       turn.run = { ...turn.run, step: turn.run.step + 1 };
       const answer = yield* answerStep(running, chain);
       const { usage } = answer;

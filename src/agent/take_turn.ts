@@ -9,7 +9,7 @@
 import type { Authority } from "../core/authority.ts";
 import { AppError, errorText } from "../core/errors.ts";
 import { PUBLIC_OWNER } from "../core/label.ts";
-import { NO_USAGE, type Part, type StoredMessage } from "../core/message.ts";
+import { NO_USAGE, type Part } from "../core/message.ts";
 import { ModelError } from "../core/model.ts";
 import type { EndReason, RunState, TurnEventBody } from "../core/turn.ts";
 import type { Row } from "../store/journal.ts";
@@ -23,7 +23,16 @@ import type { Lanes, Slots } from "./lanes.ts";
 import { type LoopEnd, runLoop } from "./loop.ts";
 import type { Past, Pasts } from "./pasts.ts";
 import { gatherSections, isPrivateTo } from "./sections.ts";
-import { type Seat, Turn } from "./turn.ts";
+import { Place } from "./place.ts";
+import {
+  type Holders,
+  isPlain,
+  Joined,
+  type QueueMode,
+  senderOf,
+  type Waiting,
+} from "./queue.ts";
+import { Turn } from "./turn.ts";
 import type { TurnRequest } from "./turns.ts";
 
 /** A run that was interrupted this often is not tried again. */
@@ -35,6 +44,8 @@ export interface Desk {
   lanes: Lanes;
   slots: Slots;
   pasts: Pasts;
+  waiting: Waiting;
+  holders: Holders;
 }
 
 /** A turn to take: a new one, or a stored run at boot. */
@@ -68,72 +79,6 @@ export function inputParts(request: TurnRequest): Part[] {
   }
   parts.push(...inbound.images);
   return parts;
-}
-
-/** Waits in a line and says where it stands. */
-async function* waitIn(
-  enter: (onMove: (position: number) => void) => Promise<Disposable>,
-  behind: "session" | "global",
-): AsyncGenerator<TurnEventBody, Disposable> {
-  let moved = Promise.withResolvers<void>();
-  let position = -1;
-  let shown = -1;
-  const entered = enter((next) => {
-    position = next;
-    moved.resolve();
-  });
-  while (true) {
-    // Ends when the place is granted or the wait is aborted.
-    const place = await Promise.race([entered, moved.promise]);
-    if (place !== undefined) return place;
-    moved = Promise.withResolvers<void>();
-    if (position !== shown) yield { kind: "queued", position, behind };
-    shown = position;
-  }
-}
-
-/** A turn's place in the house: its lane and its running slot. */
-class Place implements Seat, Disposable {
-  lane: Disposable | undefined;
-  slot: Disposable | undefined;
-  readonly #desk: Desk;
-  readonly #signal: AbortSignal;
-
-  constructor(desk: Desk, signal: AbortSignal) {
-    this.#desk = desk;
-    this.#signal = signal;
-  }
-
-  tryTake(sessionKey: string): boolean {
-    this.lane = this.#desk.lanes.tryEnter(sessionKey);
-    if (this.lane !== undefined) this.slot = this.#desk.slots.tryEnter();
-    return this.slot !== undefined;
-  }
-
-  async *take(sessionKey: string): AsyncGenerator<TurnEventBody, void> {
-    const { lanes, slots } = this.#desk;
-    this.lane ??= yield* waitIn(
-      (onMove) => lanes.enter(sessionKey, this.#signal, onMove),
-      "session",
-    );
-    this.slot ??= yield* waitIn(
-      (onMove) => slots.enter(this.#signal, { onMove }),
-      "global",
-    );
-  }
-
-  async away<T>(wait: () => Promise<T>): Promise<T> {
-    this.slot?.[Symbol.dispose]();
-    this.slot = undefined;
-    const answer = await wait();
-    this.slot = await this.#desk.slots.enter(this.#signal, { front: true });
-    return answer;
-  }
-
-  [Symbol.dispose](): void {
-    this.slot?.[Symbol.dispose]();
-    this.lane?.[Symbol.dispose]();
-  }
 }
 
 /** Gathers what is shown beside the conversation. */
@@ -192,6 +137,114 @@ function appendInput(turn: Turn, taken: Taken): void {
   turn.run = run;
 }
 
+/** Stores a turn that has to wait. */
+async function storeAccepted(
+  taken: Taken,
+  { deps: { store }, lanes }: Desk,
+  hasLane: boolean,
+): Promise<void> {
+  const { run, session } = taken;
+  if (!hasLane) lanes.assertRoom(session.key);
+  const rows = taken.isNewSession ? store.sessions.rows(session) : [];
+  await store.journal.commit([
+    ...taken.acceptRows,
+    ...rows,
+    ...store.runs.rows(run),
+  ]);
+}
+
+/** Waits for the turn's place. Another turn may take it along meanwhile. */
+async function* waitForPlace(
+  taken: Taken,
+  { place, desk }: { place: Place; desk: Desk },
+): AsyncGenerator<TurnEventBody, void> {
+  const { run, session, deadline: { signal }, request } = taken;
+  const joined = new AbortController();
+  const mode: QueueMode = isPlain(run) && request?.history === undefined
+    ? session.queueMode
+    : "queue";
+  {
+    using _waiting = desk.waiting.add({
+      run,
+      mode,
+      join: (runId) => joined.abort(new Joined(runId)),
+    });
+    yield* place.takeLane(AbortSignal.any([signal, joined.signal]));
+  }
+  yield* place.takeSlots();
+}
+
+/** The stored rows of a turn that became part of another one. */
+function joinRows(
+  { store, clock }: AgentDeps,
+  run: Run,
+  into: string,
+): Row[] {
+  const { input: _, ...rest } = run;
+  const at = clock.now();
+  const ended: Run = {
+    ...rest,
+    state: "done",
+    updatedAt: at,
+    endedAt: at,
+    end: { reason: "done", message: `Answered together with ${into}` },
+  };
+  return store.runs.rows(ended, run);
+}
+
+/**
+ * Puts what this sender said meanwhile into the turn's history, as one atomic
+ * with the end of the turns it came in. How many there were.
+ */
+async function takeAlong(
+  turn: Turn,
+  options: { desk: Desk; sender: string | undefined; mode: QueueMode },
+): Promise<number> {
+  const { desk, sender, mode } = options;
+  const waiters = desk.waiting.find(turn.session.key, sender, mode);
+  const rows: Row[] = [];
+  for (const { run } of waiters) {
+    const { parts = [], sender } = run.input ?? {};
+    if (parts.length > 0) {
+      turn.append("user", parts, sender === undefined ? {} : { sender });
+    }
+    rows.push(...joinRows(desk.deps, run, turn.run.id));
+  }
+  if (waiters.length === 0) return 0;
+  // They cannot go on by themselves meanwhile: this turn holds their lane.
+  await turn.save({}, rows);
+  for (const waiter of waiters) waiter.join(turn.run.id);
+  return waiters.length;
+}
+
+/** Makes the turn from what is stored, puts its input in, and stores that. */
+async function beginTurn(
+  taken: Taken,
+  options: { desk: Desk; saved: Run | undefined },
+): Promise<Turn> {
+  const { desk, saved } = options;
+  const { store, clock } = desk.deps;
+  const isStored = !taken.isNewSession || saved !== undefined;
+  const { session } = taken;
+  const current = isStored
+    ? await store.sessions.find(session.key) ?? session
+    : session;
+  const past = await desk.pasts.read(current);
+  const isMoved = current.id !== taken.run.sessionId;
+  const run = isMoved ? { ...taken.run, sessionId: current.id } : taken.run;
+  const turn = makeTurn({ ...taken, run, isNewSession: !isStored }, desk.deps, {
+    ...past,
+    session: current,
+    // The session began anew meanwhile: the run is stored under the new one.
+    ...(saved === undefined || isMoved ? {} : { saved }),
+  });
+  appendInput(turn, taken);
+  const startedAt = turn.run.startedAt ?? clock.now();
+  const rows = saved === undefined ? taken.acceptRows : [];
+  await turn.save({ state: "running", startedAt }, rows);
+  return turn;
+}
+
 /**
  * Takes one turn. The first event is `accepted`, and comes after the turn is
  * stored; the last is `end`.
@@ -201,67 +254,77 @@ export async function* takeTurn(
   desk: Desk,
 ): AsyncGenerator<TurnEventBody, void, undefined> {
   const { run, session, deadline } = taken;
-  const { deps, lanes } = desk;
-  const { store, clock } = deps;
-  const isResumed = taken.request === undefined;
+  const { deps } = desk;
+  const { agentId } = run;
+  const { key: sessionKey, id: sessionId } = session;
   const accepted: TurnEventBody = {
     kind: "accepted",
-    sessionKey: session.key,
-    sessionId: session.id,
-    agentId: run.agentId,
+    sessionKey,
+    sessionId,
+    agentId,
   };
-  using place = new Place(desk, deadline.signal);
+  const of = { sessionKey, agentId };
+  using place = new Place(desk, of, deadline.signal);
   using _deadline = deadline;
-  const isFree = place.tryTake(session.key);
-  let saved: Run | undefined = isResumed ? run : undefined;
+  const isFree = place.tryTake();
+  let saved = taken.request === undefined ? run : undefined;
   if (!isFree) {
     taken.onQueued?.();
-    if (!isResumed) {
-      if (place.lane === undefined) lanes.assertRoom(session.key);
-      const rows = taken.isNewSession ? store.sessions.rows(session) : [];
-      await store.journal.commit([
-        ...taken.acceptRows,
-        ...rows,
-        ...store.runs.rows(run),
-      ]);
-      saved = run;
-    }
+    if (saved === undefined) await storeAccepted(taken, desk, place.hasLane);
+    saved = run;
     yield accepted;
   }
   let turn: Turn | undefined;
   try {
-    if (!isFree) yield* place.take(session.key);
-    const isStored = !taken.isNewSession || saved !== undefined;
-    const current = isStored
-      ? await store.sessions.find(session.key) ?? session
-      : session;
-    const past = await desk.pasts.read(current);
-    turn = makeTurn(
-      { ...taken, isNewSession: !isStored },
-      deps,
-      { ...past, session: current, ...(saved === undefined ? {} : { saved }) },
-    );
-    appendInput(turn, taken);
-    const startedAt = turn.run.startedAt ?? clock.now();
-    const rows = saved === undefined ? taken.acceptRows : [];
-    await turn.save({ state: "running", startedAt }, rows);
+    if (!isFree) yield* waitForPlace(taken, { place, desk });
+    turn = await beginTurn(taken, { desk, saved });
+    place.holder?.begin(turn);
   } catch (error) {
+    if (error instanceof Joined) {
+      yield {
+        kind: "end",
+        reason: "done",
+        message: `Answered together with ${error.runId}`,
+        usage: NO_USAGE,
+      };
+      return;
+    }
     if (isFree) throw error;
     yield* finish(deps, turn, { run, error, deadline });
     return;
   }
   if (isFree) yield accepted;
   deadline.resume();
+  yield* runTurn(turn, { taken, desk, place });
+}
+
+/** Runs a turn that has its place, to its end. */
+async function* runTurn(
+  turn: Turn,
+  { taken, desk, place }: { taken: Taken; desk: Desk; place: Place },
+): AsyncGenerator<TurnEventBody, void, undefined> {
+  const { deadline } = taken;
+  const { deps } = desk;
+  const sender = senderOf(taken.run);
   try {
-    if (isResumed) await assertResumable(turn);
+    if (taken.request === undefined) await assertResumable(turn);
+    await takeAlong(turn, { desk, sender, mode: "collect" });
     const named = turn.run.model ?? turn.session.model ?? turn.agent.model ??
       (await deps.models.chosen()).model;
     const model = await deps.models.settle(named, deadline.signal);
     await addSections(turn, model);
-    const end = yield* runLoop({ turn, deadline, seat: place }, model);
+    const running = {
+      turn,
+      deadline,
+      seat: place,
+      takeAlong: () => takeAlong(turn, { desk, sender, mode: "steer" }),
+    };
+    const end = yield* runLoop(running, model);
+    place.holder?.close();
     yield* finish(deps, turn, { run: turn.run, end, deadline, model });
     if (!turn.hasUnsaved) desk.pasts.hold(turn.session, turn);
   } catch (error) {
+    place.holder?.close();
     yield* finish(deps, turn, { run: turn.run, error, deadline });
   }
 }

@@ -154,6 +154,12 @@ export class Turn {
     this.run = run;
   }
 
+  /** Changes settings of the session while the turn runs, and stores that. */
+  async patch(change: (session: Session) => Session): Promise<void> {
+    this.session = change(this.session);
+    await this.save({});
+  }
+
   /** Commits everything that changed, with the run's new state, as one atomic. */
   async save(
     change: Partial<Run>,
@@ -184,4 +190,6 @@ export interface Running {
   turn: Turn;
   deadline: Deadline;
   seat: Seat;
+  /** Takes in what the same sender said meanwhile (`steer`); how many turns. */
+  takeAlong(): Promise<number>;
 }

@@ -33,8 +33,8 @@ export interface Question {
   limitMs: number;
 }
 
-/** How an ask came out. */
-export type Settled = "allowed" | "denied" | "expired";
+/** How an ask came out; `superseded`: something else was said instead. */
+export type Settled = "allowed" | "denied" | "expired" | "superseded";
 
 /** The hash that binds an answer to tool, arguments and labels. */
 export async function approvalHash(
@@ -137,6 +137,23 @@ export class Approvals {
     const next = await this.#store(row, settled, options.by);
     this.#waiting.get(id)?.(settled);
     return next;
+  }
+
+  /**
+   * A new message instead of an answer counts as no. Whether the ask was still
+   * open.
+   */
+  async supersede(id: string, by: string): Promise<boolean> {
+    const row = await this.#rows.find(id);
+    if (row?.state !== "pending") return false;
+    try {
+      await this.#store(row, "denied", by);
+    } catch (error) {
+      if (error instanceof AppError && error.code === "conflict") return false;
+      throw error;
+    }
+    this.#waiting.get(id)?.("superseded");
+    return true;
   }
 
   /** The pending asks of a session, oldest first. */

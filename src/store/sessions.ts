@@ -162,6 +162,20 @@ export class Sessions {
     return rows;
   }
 
+  /** The rows that put a session away under another key and begin anew at its own. */
+  swapRows(
+    change: { previous: Session; archived: Session; fresh: Session },
+  ): Row[] {
+    const { previous, archived, fresh } = change;
+    const own = keyText(makeKey("session", fresh.key));
+    return [
+      ...this.rows(archived, previous).filter(({ key }) =>
+        keyText(key) !== own
+      ),
+      ...this.rows(fresh),
+    ];
+  }
+
   /**
    * Deletes a session with its messages, runs and approvals. The session's own
    * row goes last: an interrupted purge leaves one that can be purged again.
