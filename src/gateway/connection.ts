@@ -33,7 +33,7 @@ import {
   type WireEvent,
 } from "./run_events.ts";
 import type { InFlight } from "./call.ts";
-import type { Rate } from "./rate.ts";
+import type { RateByKind } from "./rate.ts";
 import type { Log } from "../core/log.ts";
 
 /** What a connection is given of the room. */
@@ -43,7 +43,7 @@ export interface ConnectionDeps {
   limits: GatewayLimits;
   handlers: Handlers;
   inFlight: InFlight;
-  requestRate: Rate;
+  requestRate: RateByKind;
   log: Log;
   now(): number;
   /** Set when the upgrade itself carried a good token. */
@@ -400,7 +400,7 @@ export class Connection {
     const { method, id } = frame;
     const { caller } = this;
     if (caller === undefined) return;
-    requestRate.take(caller.principal.id, now());
+    requestRate.take(caller.principal, now());
     if (!isMethod(method)) {
       throw new AppError(
         "bad_input",

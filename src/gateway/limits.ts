@@ -59,6 +59,8 @@ export const GATEWAY_LIMITS = {
   ownerTurnsBurst: 1_200,
   readsPerSecond: 20_000,
   readsBurst: 20_000,
+  ownerReadsPerSecond: 200_000,
+  ownerReadsBurst: 200_000,
   passThroughPerSecond: 5_000,
   passThroughBurst: 5_000,
   identitiesMax: 4_096,

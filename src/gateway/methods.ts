@@ -26,7 +26,7 @@ import type { GatewayLimits } from "./limits.ts";
 import { checkServing } from "./openai.ts";
 import { checkModelChoice, labelsOf, toInbound } from "./openai_agent.ts";
 import { toImage, toThinkingTokens } from "./openai_schema.ts";
-import type { TurnRate } from "./rate.ts";
+import type { RateByKind } from "./rate.ts";
 
 /** A method's parameters after its schema. */
 type Params<M extends MethodName> = z.output<(typeof METHODS)[M]["input"]>;
@@ -51,7 +51,7 @@ export interface MethodDeps {
   deps: GatewayDeps;
   limits: GatewayLimits;
   health: Health;
-  turnRate: TurnRate;
+  turnRate: RateByKind;
   startedAt: number;
   presence(caller: Caller): MethodOutput<"system-presence">;
   isAttended(): boolean;

@@ -28,13 +28,13 @@ import {
   toModelRequest,
   toPieces,
 } from "./pass_through.ts";
-import type { Rate, TurnRate } from "./rate.ts";
+import type { Rate, RateByKind } from "./rate.ts";
 
 /** What these routes need beside what every one has. */
 export interface OpenAiDeps {
   deps: GatewayDeps;
   limits: GatewayLimits;
-  rates: { turns: TurnRate; passThrough: Rate };
+  rates: { turns: RateByKind; passThrough: Rate };
   /** Whether the owner can answer an ask now. */
   isAttended(): boolean;
 }

@@ -55,10 +55,11 @@ export class Rate {
 }
 
 /**
- * Turns by principal. The owner's own credentials have a wider bucket: what they
- * spend is bounded by budgets and by how many turns run at once.
+ * One kind of work by principal. The owner's own credentials have a wider
+ * bucket: what their turns spend is bounded by budgets and by how many run at
+ * once.
  */
-export class TurnRate {
+export class RateByKind {
   readonly #owner: Rate;
   readonly #others: Rate;
 
@@ -67,7 +68,7 @@ export class TurnRate {
     this.#others = others;
   }
 
-  /** Takes one turn. @throws `rate_limited` */
+  /** Takes one. @throws `rate_limited` */
   take({ id, kind }: Pick<Principal, "id" | "kind">, now: number): void {
     (kind === "owner" ? this.#owner : this.#others).take(id, now);
   }

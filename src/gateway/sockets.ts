@@ -29,7 +29,7 @@ import type { Health } from "./health.ts";
 import type { Caller } from "./keys.ts";
 import type { GatewayLimits } from "./limits.ts";
 import type { Handlers } from "./methods.ts";
-import type { Rate } from "./rate.ts";
+import type { RateByKind } from "./rate.ts";
 import {
   Feeds,
   mergeDeltas,
@@ -65,7 +65,7 @@ export interface SocketsDeps {
   deps: GatewayDeps;
   limits: GatewayLimits;
   inFlight: InFlight;
-  requestRate: Rate;
+  requestRate: RateByKind;
   health: Health;
   host: string;
   startedAt: number;

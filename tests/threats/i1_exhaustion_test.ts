@@ -148,16 +148,17 @@ Deno.test("I1: one identity's requests are bounded, by HTTP and WebSocket togeth
   await using house = await openGatewayHouse({
     limits: { readsPerSecond: 0.01, readsBurst: 3 },
   });
-  using client = await house.socket({ token: "owner-token" });
+  const headers = { authorization: "Bearer app-token" };
+  using client = await house.socket({ token: "app-token" });
   assert.equal((await client.call("health")).ok, true);
   assert.equal((await client.call("health")).ok, true);
   for (const want of [200, 429]) {
-    const answer = await house.get("/v1/models");
+    const answer = await house.get("/v1/models", { headers });
     assert.equal(answer.status, want);
     await answer.body?.cancel();
   }
   assert.equal((await client.call("health")).error.code, "RATE_LIMITED");
   // Another identity is not charged for it.
-  using app = await house.socket({ token: "app-token" });
+  using app = await house.socket({ token: "owner-token" });
   assert.equal((await app.call("health")).ok, true);
 });
