@@ -6,18 +6,72 @@
  *
  * @module
  */
-import { AppError } from "./errors.ts";
+import { AppError, ignore } from "./errors.ts";
+
+type Bytes = Uint8Array<ArrayBuffer>;
+
+/** Reads a byte stream piece by piece. */
+export interface ChunkReader {
+  /** The next piece, or `undefined` at the end. Not before the last one came. */
+  read(): Promise<Bytes | undefined>;
+  /** Ends the source. Does not throw. */
+  cancel(reason?: unknown): Promise<void>;
+}
+
+/** What is asked for at a time. */
+const READ_BYTES = 16_384;
+
+/**
+ * The pieces of a stream, each in memory of its own size. A stream of the
+ * runtime sets aside 64 KiB for every piece it is asked for in the usual way,
+ * which is a hundred times a token of a model; here one buffer is lent again
+ * and again.
+ */
+export function chunkReader(stream: ReadableStream<Bytes>): ChunkReader {
+  const lent = lendingReader(stream);
+  if (lent === undefined) return plainReader(stream);
+  let buffer = new ArrayBuffer(READ_BYTES);
+  return {
+    read: () =>
+      lent.read(new Uint8Array(buffer)).then(({ done, value }) => {
+        if (value !== undefined) buffer = value.buffer;
+        return done || value === undefined ? undefined : value.slice();
+      }),
+    cancel: (reason) => lent.cancel(reason).catch(ignore("it was over")),
+  };
+}
+
+function lendingReader(
+  stream: ReadableStream<Bytes>,
+): ReadableStreamBYOBReader | undefined {
+  try {
+    return stream.getReader({ mode: "byob" });
+  } catch {
+    return undefined; // not a byte stream: it hands out what it has
+  }
+}
+
+function plainReader(stream: ReadableStream<Bytes>): ChunkReader {
+  const reader = stream.getReader();
+  return {
+    read: () => reader.read().then(({ value }) => value),
+    cancel: (reason) => reader.cancel(reason).catch(ignore("it was over")),
+  };
+}
 
 /** Reads a stream to its end, or stops at the limit. @throws `too_large` */
 export async function readBytes(
-  stream: ReadableStream<Uint8Array<ArrayBuffer>> | null,
+  stream: ReadableStream<Bytes> | null,
   bytesMax: number,
-): Promise<Uint8Array<ArrayBuffer>> {
-  const chunks: Uint8Array<ArrayBuffer>[] = [];
+): Promise<Bytes> {
+  if (stream === null) return new Uint8Array();
+  const reader = chunkReader(stream);
+  const chunks: Bytes[] = [];
   let bytes = 0;
-  for await (const chunk of stream ?? []) {
+  for (let chunk = await reader.read(); chunk; chunk = await reader.read()) {
     bytes += chunk.byteLength;
     if (bytes > bytesMax) {
+      await reader.cancel();
       throw new AppError(
         "too_large",
         `Cannot read the body: it is larger than ${bytesMax} bytes`,

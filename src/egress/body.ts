@@ -14,6 +14,7 @@ import {
   createInflate,
   createInflateRaw,
 } from "node:zlib";
+import { type ChunkReader, chunkReader } from "../core/bounded.ts";
 import { ignore } from "../core/errors.ts";
 import type { Failure } from "./failures.ts";
 
@@ -118,7 +119,14 @@ function drained(decoder: Decoder): Promise<void> {
 async function* chunksOf(
   stream: ReadableStream<Bytes>,
 ): AsyncGenerator<Bytes> {
-  for await (const chunk of stream) yield chunk;
+  const reader = chunkReader(stream);
+  try {
+    for (let chunk = await reader.read(); chunk; chunk = await reader.read()) {
+      yield chunk;
+    }
+  } finally {
+    await reader.cancel();
+  }
 }
 
 /** What a caller of {@linkcode capBody} is told, once. */
@@ -153,15 +161,15 @@ export function capBody(
     options.onEnd({ failure, whole, bytes });
   };
   const next = encoding === undefined
-    ? readerOf(source)
+    ? chunkReader(source)
     : generatorReader(decode(chunksOf(source), encoding, (n) => {
       wire += n;
     }));
   return new ReadableStream<Bytes>({
     async pull(controller) {
       try {
-        const { done, value } = await next.read();
-        if (done || value === undefined) {
+        const value = await next.read();
+        if (value === undefined) {
           end(true);
           controller.close();
           return;
@@ -192,25 +200,11 @@ export function capBody(
   }, { highWaterMark: 0 });
 }
 
-interface ChunkReader {
-  read(): Promise<{ done: boolean; value?: Bytes | undefined }>;
-  cancel(reason: unknown): Promise<void>;
-}
-
-function readerOf(stream: ReadableStream<Bytes>): ChunkReader {
-  const reader = stream.getReader();
-  return {
-    read: () => reader.read(),
-    cancel: (reason) =>
-      reader.cancel(reason).catch(ignore("an ended body was cancelled")),
-  };
-}
-
 function generatorReader(chunks: AsyncGenerator<Bytes>): ChunkReader {
   return {
     read: async () => {
       const { done, value } = await chunks.next();
-      return done === true ? { done: true } : { done: false, value };
+      return done === true ? undefined : value;
     },
     cancel: async () => {
       await chunks.return(undefined).catch(
