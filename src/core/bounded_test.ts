@@ -17,16 +17,17 @@ function plain(chunks: readonly Bytes[]): ReadableStream<Bytes> {
 
 function lending(chunks: readonly Bytes[]): ReadableStream<Bytes> {
   const left = [...chunks];
-  return new ReadableStream<Bytes>({
+  const source: UnderlyingByteSource = {
     type: "bytes",
     pull: (controller) => {
       const chunk = left.shift();
       if (chunk === undefined) {
         controller.close();
-        controller.byobRequest?.respond(0);
+        (controller.byobRequest as ReadableStreamBYOBRequest).respond(0);
       } else controller.enqueue(chunk.slice());
     },
-  } as UnderlyingByteSource);
+  };
+  return new ReadableStream(source);
 }
 
 Deno.test("chunkReader() hands on every byte in order, whatever the stream", async () => {
