@@ -22,7 +22,7 @@ import { GATEWAY_LIMITS, type GatewayLimits } from "./limits.ts";
 import { makeHandlers } from "./methods.ts";
 import { parsePath } from "./paths.ts";
 import { Rate, RateByKind } from "./rate.ts";
-import { dialectOf, makeRoutes, type Route } from "./routes.ts";
+import { dialectOf, type RouteDeps, ROUTES } from "./routes.ts";
 import { Sockets } from "./sockets.ts";
 
 export type { GatewayDeps } from "./deps.ts";
@@ -55,6 +55,10 @@ export interface Gateway extends AsyncDisposable {
 
 type Env = { Bindings: { call: Call } };
 
+const PUBLIC: ReadonlySet<string> = new Set(
+  ROUTES.filter(({ scope }) => scope === "public").map(({ path }) => path),
+);
+
 /** What the wrapper works with. */
 class Room {
   readonly deps: GatewayDeps;
@@ -62,9 +66,7 @@ class Room {
   readonly inFlight: InFlight;
   readonly health: Health;
   readonly sockets: Sockets;
-  readonly routes: readonly Route[];
   readonly #app: Hono<Env>;
-  readonly #public: ReadonlySet<string>;
   readonly #requestRate: RateByKind;
   door: Door;
   isDraining = false;
@@ -113,7 +115,7 @@ class Room {
       isAttended,
       isDraining,
     }));
-    this.routes = makeRoutes({
+    this.#app = makeApp({
       deps,
       limits,
       rates: {
@@ -128,12 +130,6 @@ class Room {
       health: this.health,
       mayRead: (call) => this.#mayRead(call),
     });
-    this.#public = new Set(
-      this.routes.filter(({ scope }) => scope === "public").map(({ path }) =>
-        path
-      ),
-    );
-    this.#app = makeApp(this.routes);
   }
 
   /** Whether a public row may tell more: a token was sent, and it may read. */
@@ -181,7 +177,7 @@ class Room {
       }
       if (path !== "/health/live" && path !== "/health/ready") this.#admit();
       call = new Call(request, { path, address, inFlight: this.inFlight });
-      if (!this.#public.has(path)) {
+      if (!PUBLIC.has(path)) {
         call.principal = await this.#authenticate(request, address);
         this.#requestRate.take(call.principal, this.deps.clock.now());
       }
@@ -241,12 +237,12 @@ class Room {
 }
 
 /** The router, made of the rows. It sees the path the wrapper parsed. */
-function makeApp(routes: readonly Route[]): Hono<Env> {
+function makeApp(on: RouteDeps): Hono<Env> {
   const app = new Hono<Env>({
     getPath: (_request, options) =>
       (options as { env: Env["Bindings"] }).env.call.path,
   });
-  for (const { method, path, scope, handle } of routes) {
+  for (const { method, path, scope, handle } of ROUTES) {
     app.on(method, path, (c) => {
       const { call } = c.env;
       if (
@@ -259,12 +255,12 @@ function makeApp(routes: readonly Route[]): Hono<Env> {
           { details: { code: "MISSING_SCOPE", scope: `operator.${scope}` } },
         );
       }
-      return handle(call);
+      return handle(call, on);
     });
   }
   app.notFound((c) => {
     const { path } = c.env.call;
-    const known = routes.filter((route) => route.path === path);
+    const known = ROUTES.filter((route) => route.path === path);
     if (known.length === 0) {
       throw new AppError("not_found", "Cannot find anything at that path");
     }
@@ -310,13 +306,6 @@ function listen(room: Room): Deno.HttpServer<Deno.NetAddr> {
       },
     );
   }
-}
-
-/** Makes the routes without opening anything, for documents and tests. */
-export function routesOf(deps: GatewayDeps): readonly Route[] {
-  const room = new Room(deps);
-  void room.sockets.close(CLOSE.done, "");
-  return room.routes;
 }
 
 /**

@@ -56,7 +56,7 @@ export class Health {
       found = { ok: false, checks: [{ name: "ready", ok: false, why }] };
     }
     const { safeMode } = this.#deps;
-    if (safeMode !== undefined) {
+    if (safeMode !== undefined && found.ok) {
       const check = { name: "config", ok: false, why: safeMode };
       found = { ok: false, checks: [...found.checks, check] };
     }

@@ -19,7 +19,7 @@ export interface Route {
   path: string;
   scope: Scope | "public" | "handshake";
   about: string;
-  handle(call: Call): Response | Promise<Response>;
+  handle(call: Call, on: RouteDeps): Response | Promise<Response>;
 }
 
 /** What a public row may find out about a caller that sent a token anyway. */
@@ -31,65 +31,68 @@ function upgradeRequired(): never {
   });
 }
 
-/** Every route there is. */
-export function makeRoutes(
-  on: OpenAiDeps & { health: Health; mayRead: MayRead; isDraining(): boolean },
-): Route[] {
-  return [
-    {
-      method: "GET",
-      path: "/health/live",
-      scope: "public",
-      about: "The process answers",
-      handle: () => json({ status: "ok" }),
-    },
-    {
-      method: "GET",
-      path: "/health/ready",
-      scope: "public",
-      about: "200 or 503; with a token that may read, each check by name",
-      handle: async (call) => {
-        const { ok, checks } = await on.health.ready();
-        const isReady = ok && !on.isDraining();
-        const status = isReady
-          ? "ok"
-          : on.isDraining()
-          ? "draining"
-          : "unavailable";
-        const detail = await on.mayRead(call) ? { checks } : {};
-        return json({ status, ...detail }, isReady ? 200 : 503);
-      },
-    },
-    {
-      method: "GET",
-      path: "/v1/models",
-      scope: "chat",
-      about: "Agents and models, in OpenAI's shape",
-      handle: (call) => listModels(call, on),
-    },
-    {
-      method: "POST",
-      path: "/v1/chat/completions",
-      scope: "chat",
-      about: "An agent's turn, or a model's answer passed through",
-      handle: (call) => chatCompletions(call, on),
-    },
-    {
-      method: "GET",
-      path: "/ws",
-      scope: "handshake",
-      about: "The WebSocket protocol",
-      handle: upgradeRequired,
-    },
-    {
-      method: "GET",
-      path: "/",
-      scope: "handshake",
-      about: "The WebSocket protocol, where older clients look for it",
-      handle: upgradeRequired,
-    },
-  ];
+/** What the routes work on. */
+export interface RouteDeps extends OpenAiDeps {
+  health: Health;
+  mayRead: MayRead;
+  isDraining(): boolean;
 }
+
+/** Every route there is. */
+export const ROUTES: readonly Route[] = [
+  {
+    method: "GET",
+    path: "/health/live",
+    scope: "public",
+    about: "The process answers",
+    handle: () => json({ status: "ok" }),
+  },
+  {
+    method: "GET",
+    path: "/health/ready",
+    scope: "public",
+    about: "200 or 503; with a token that may read, each check by name",
+    handle: async (call, on) => {
+      const { ok, checks } = await on.health.ready();
+      const isReady = ok && !on.isDraining();
+      const status = isReady
+        ? "ok"
+        : on.isDraining()
+        ? "draining"
+        : "unavailable";
+      const detail = await on.mayRead(call) ? { checks } : {};
+      return json({ status, ...detail }, isReady ? 200 : 503);
+    },
+  },
+  {
+    method: "GET",
+    path: "/v1/models",
+    scope: "chat",
+    about: "Agents and models, in OpenAI's shape",
+    handle: listModels,
+  },
+  {
+    method: "POST",
+    path: "/v1/chat/completions",
+    scope: "chat",
+    about: "An agent's turn, or a model's answer passed through",
+    handle: chatCompletions,
+  },
+  {
+    method: "GET",
+    path: "/ws",
+    scope: "handshake",
+    about: "The WebSocket protocol",
+    handle: upgradeRequired,
+  },
+  {
+    method: "GET",
+    path: "/",
+    scope: "handshake",
+    about: "The WebSocket protocol, where older clients look for it",
+    handle: upgradeRequired,
+  },
+];
 
 /** The dialect a path's errors are in. */
 export function dialectOf(path: string): Dialect {

@@ -41,7 +41,7 @@ import {
 } from "./run_events.ts";
 
 /** The events this gateway sends itself; other rooms publish further ones. */
-const OWN_EVENTS: readonly EventName[] = [
+export const OWN_EVENTS: readonly EventName[] = [
   "connect.challenge",
   "tick",
   "shutdown",
