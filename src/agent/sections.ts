@@ -13,12 +13,12 @@
  * @module
  */
 import type { Authority } from "../core/authority.ts";
-import { errorText } from "../core/errors.ts";
+import { AppError, errorText } from "../core/errors.ts";
 import { joinAll, type Label, label } from "../core/label.ts";
 import type { Log } from "../core/log.ts";
 import type { Message, TextPart } from "../core/message.ts";
 import type { Session } from "../store/sessions.ts";
-import { readInside } from "../tools/safe_file.ts";
+import { Roots } from "../tools/files/root_path.ts";
 import type { AgentConfig } from "./config.ts";
 import { estimateText } from "./tokens.ts";
 
@@ -106,25 +106,32 @@ async function workspaceParts(
   const files = WORKSPACE_FILES.filter((file) =>
     query.isPrivate && query.authority.kind === "owner" || file.own !== true
   );
+  const roots = new Roots([{ path: root, trusted: true }]);
   const read = await Promise.all(files.map(async ({ name, own }) => {
     try {
-      const file = await readInside(root, name, {
-        bytesMax: LIMITS.fileBytesMax,
+      const file = await roots.read(
+        roots.parse(`${root.replace(/[\\/]+$/, "")}/${name}`),
+        { bytesMax: LIMITS.fileBytesMax },
+      );
+      // A cut may fall inside a character; what it leaves of it goes.
+      const text = new TextDecoder().decode(file.bytes, {
+        stream: file.isCut,
       });
-      if (file === undefined || file.text.trim() === "") return [];
+      if (text.trim() === "") return [];
       // What may be said to anyone is public; the rest is the owner's.
       const secrecy = own === true ? [query.authority.principal] : [];
       return [{
         title: name,
-        text: file.text,
+        text,
         label: label("owner", secrecy, {
           kind: "file",
           ref: name,
           // The file's own time: an ask that waits must look the same later.
-          at: file.mtime,
+          at: file.info.mtime?.getTime() ?? 0,
         }),
       }];
     } catch (error) {
+      if (error instanceof AppError && error.code === "not_found") return [];
       log("warn", "workspace.unreadable", {
         agent: query.agentId,
         file: name,
