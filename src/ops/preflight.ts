@@ -143,10 +143,14 @@ function probes({ host, port, stateDir }: PreflightOptions): Probe[] {
 
 function toProblem(what: string, error: unknown): PreflightProblem {
   if (error instanceof Deno.errors.AddrInUse) {
+    const port = Number(/:(\d+)$/.exec(what)?.[1]);
     return {
       what,
       why: "another program listens there",
-      hint: "Stop it, or choose another port with CARAPACE_PORT",
+      hint: `It may be another carapace ("carapace status" tells). Stop it, ` +
+        `or choose another port: CARAPACE_PORT=${
+          port < 65_535 ? port + 1 : 18_789
+        }`,
     };
   }
   if (error instanceof Deno.errors.NotCapable) {
