@@ -140,7 +140,10 @@ export function meter(
   return emitModule(module, { appended, code, fuel, outMax });
 }
 
-/** What is left of a module's fuel: zero when it ran out. */
+/**
+ * What is left of a module's fuel: zero when it ran out. After another trap it
+ * may be more than was left: a loop that calls nothing counts in a local.
+ */
 export function readFuel(exports: WebAssembly.Exports): number {
   const left = fuelGlobal(exports).value;
   return left > 0n ? Number(left) : 0;

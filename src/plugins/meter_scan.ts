@@ -9,8 +9,8 @@
  * can jump over it and land there. So a path never pays less than it runs, and
  * never more than {@linkcode SPECULATION_MAX} above that for each point it meets.
  *
- * Only loop heads and the entries of functions that call are *gates*, where the
- * fuel is also looked at: no path runs on for ever without meeting one, and what
+ * One point on every way round a loop and the entries of functions that call are
+ * *gates*, where the fuel is also looked at: no path runs on for ever without meeting one, and what
  * it can overrun between two is bounded by the size of the code.
  *
  * A loop that calls nothing keeps its fuel in a local while it runs (a *region*);
@@ -127,6 +127,9 @@ export class BodyScanner {
 
   // Loops, by number.
   #loopParent = new Int32Array(64);
+  /** The change that is its first point, and the one all ways back pass. */
+  #loopHead = new Int32Array(64);
+  #loopBack = new Int32Array(64);
   #loopCalls = new Uint8Array(64);
   #loops = 0;
   #loop = -1;
@@ -342,10 +345,12 @@ export class BodyScanner {
     if (kind === Kind.loop) {
       this.#settle();
       const loop = this.#addLoop();
+      this.#add(start, Change.point);
       this.#add(start, Change.loopEnter, loop);
       this.#loop = loop;
       this.#push(LOOP_FRAME, this.#takesNothing(blockType, true));
       this.#openPoint(1);
+      this.#loopHead[loop] = this.#run;
       this.plan.changes[this.#run * CHANGE_STRIDE + 1] = Change.gate;
       return;
     }
@@ -371,6 +376,7 @@ export class BodyScanner {
       this.#depth--;
       if (frame === LOOP_FRAME) {
         const loop = this.#loop;
+        this.#moveGate(loop);
         this.#loop = this.#loopParent[loop] as number;
         this.#add(this.#reader.pos, Change.loopExit, loop);
       }
@@ -382,6 +388,7 @@ export class BodyScanner {
 
   #branch(kind: number, start: number): void {
     const reader = this.#reader;
+    this.#settle();
     if (kind === Kind.br) {
       this.#leave(start, this.#target());
     } else if (kind === Kind.brIf) {
@@ -406,17 +413,48 @@ export class BodyScanner {
       const change = this.#frameEmpty[frame] ? Change.leaveIf : Change.leave;
       this.#add(start, change, loop, this.#depth - frame);
     }
-    this.#settle();
     this.#openRun();
   }
 
-  /** The frame a label immediate names. */
+  /** The frame a label immediate names; the run before it is settled. */
   #target(): number {
     const label = this.#reader.u32();
     if (label > this.#depth) {
       throw refusal(`a branch at byte ${this.#reader.pos} has no target`);
     }
-    return this.#depth - label;
+    const frame = this.#depth - label;
+    if (this.#frameKind[frame] === LOOP_FRAME) this.#comesBack(frame);
+    return frame;
+  }
+
+  /** Notes which point rules over all branches back to a loop's head. */
+  #comesBack(frame: number): void {
+    const loop = this.#frameLoop[frame] as number;
+    const head = this.#loopHead[loop] as number;
+    const back = this.#loopBack[loop] as number;
+    const point = loop === this.#loop
+      ? this.#framePoint[this.#depth] as number
+      : head;
+    this.#loopBack[loop] = back < 0 || back === point ? point : head;
+  }
+
+  /**
+   * A loop whose every way back passes one point needs no other: the head's cost
+   * goes to that point, and once to the place before the loop, for the time the
+   * head runs and the point does not.
+   */
+  #moveGate(loop: number): void {
+    const { changes } = this.plan;
+    const head = (this.#loopHead[loop] as number) * CHANGE_STRIDE;
+    const back = (this.#loopBack[loop] as number) * CHANGE_STRIDE;
+    if (back < 0 || back === head) return;
+    const cost = changes[head + 2] as number;
+    const before = head - 2 * CHANGE_STRIDE;
+    changes[before + 2] = cost;
+    changes[back + 2] = (changes[back + 2] as number) + cost;
+    changes[back + 1] = Change.gate;
+    changes[head + 1] = Change.point;
+    changes[head + 2] = 0;
   }
 
   #leave(start: number, frame: number): void {
@@ -486,6 +524,8 @@ export class BodyScanner {
     const loop = this.#loops++;
     if (loop === this.#loopParent.length) {
       this.#loopParent = grow(this.#loopParent);
+      this.#loopHead = grow(this.#loopHead);
+      this.#loopBack = grow(this.#loopBack);
       this.plan.regions = grow(this.plan.regions);
       const calls = new Uint8Array(this.#loopCalls.length * 2);
       calls.set(this.#loopCalls);
@@ -493,6 +533,7 @@ export class BodyScanner {
     }
     this.#loopParent[loop] = this.#loop;
     this.#loopCalls[loop] = 0;
+    this.#loopBack[loop] = -1;
     return loop;
   }
 

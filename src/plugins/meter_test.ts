@@ -73,6 +73,16 @@ const loop = (body: string, before = "") =>
 
 const BOMBS: Record<string, string> = {
   "an empty loop": loop(""),
+  "a loop that is tested first": loop(
+    `(loop $m (if (i32.eqz (local.get $i)) (then ${
+      "nop ".repeat(200)
+    } (br $m))))`,
+  ),
+  "a loop with two ways back": loop(
+    `(loop $m (if (i32.eqz (local.get $i)) (then ${
+      "nop ".repeat(200)
+    } (br $m)) (else ${"nop ".repeat(200)} (br $m))))`,
+  ),
   "a counting loop": loop(
     "(local.set $i (i32.add (local.get $i) (i32.const 1)))",
   ),
@@ -278,6 +288,35 @@ Deno.test("every path pays for what it runs, and little more", async (t) => {
         nops(300)
       } (br 1)) ${nops(90)}) ${nops(50)}`,
       [[0, 350], [1, 140], [2, 50]],
+    ],
+    [
+      "a loop that is tested first",
+      `(local.set $j (i32.const 10)) (loop $m (if (local.get $j) (then ${
+        nops(300)
+      } (local.set $j (i32.sub (local.get $j) (i32.const 1))) (br $m))))`,
+      [[0, 3_000]],
+    ],
+    [
+      "two ways back",
+      `(local.set $j (i32.const 10)) (loop $m ${nops(60)}
+        (local.set $j (i32.sub (local.get $j) (i32.const 1)))
+        (if (local.get $j) (then (if (local.get 0)
+          (then ${nops(300)} (br $m)) (else ${nops(200)} (br $m))))))`,
+      [[1, 10 * 60 + 9 * 300], [0, 10 * 60 + 9 * 200]],
+    ],
+    [
+      "a way back out of an inner loop",
+      `(local.set $j (i32.const 20)) (loop $m ${nops(60)}
+        (loop $n ${nops(30)}
+          (local.set $j (i32.sub (local.get $j) (i32.const 1)))
+          (br_if $n (i32.gt_u (local.get $j) (i32.const 10)))
+          (br_if $m (i32.eq (local.get $j) (i32.const 10)))))`,
+      [[0, 2 * 60 + 11 * 30]],
+    ],
+    [
+      "a loop with a dear test that is not entered",
+      `(loop $m ${nops(200)} (if (i32.const 0) (then ${nops(300)} (br $m))))`,
+      [[0, 200]],
     ],
     [
       "an inner loop",

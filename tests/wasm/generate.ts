@@ -265,22 +265,55 @@ class FunctionWriter {
     }
   }
 
+  /** A loop of at most four rounds, in one of the shapes compilers write. */
   loop(): void {
     if (this.#loops >= LOOPS_DEEP) return;
     const counter = `$n${this.#loops++}`;
+    const shape = this.#tape.below(3);
     this.op(`i32.const ${1 + this.#tape.below(4)}`);
     this.op(`local.set ${counter}`);
-    this.op("loop");
-    this.#labels.push("loop");
-    this.statements(4);
+    if (shape === 0) {
+      this.#enter("loop", "loop");
+      this.statements(4);
+      this.#countDown(counter);
+      this.op("br_if 0");
+    } else if (shape === 1) {
+      this.#enter("loop", "loop");
+      this.statements(1);
+      this.#countDown(counter);
+      this.#enter("if", "block");
+      this.statements(4);
+      this.op("br 1");
+      this.#leave();
+    } else {
+      this.#enter("block", "block");
+      this.#enter("loop", "loop");
+      this.#countDown(counter);
+      this.op("i32.eqz");
+      this.op("br_if 1");
+      this.statements(4);
+      this.op("br 0");
+      this.#leave();
+    }
+    this.#leave();
+    this.#loops--;
+  }
+
+  #countDown(counter: string): void {
     this.op(`local.get ${counter}`);
     this.op("i32.const 1");
     this.op("i32.sub");
     this.op(`local.tee ${counter}`);
-    this.op("br_if 0");
+  }
+
+  #enter(text: string, label: "block" | "loop"): void {
+    this.op(text);
+    this.#labels.push(label);
+  }
+
+  #leave(): void {
     this.#labels.pop();
     this.mark("end");
-    this.#loops--;
   }
 
   /** How far out a block's label is, or -1. */

@@ -1,0 +1,141 @@
+/**
+ * The plugins' slice of the configuration: whom to trust, and what each plugin
+ * was granted. It is the only place a capability comes from.
+ *
+ * @module
+ */
+import { z } from "zod";
+import { type Need, need } from "../core/needs.ts";
+import {
+  HookPoint,
+  PluginHttp,
+  PluginId,
+  PluginKv,
+  PluginMessage,
+  PluginName,
+} from "../core/plugin.ts";
+import { SecretField } from "../core/secret.ts";
+import { TrustedPublisher } from "./manifest.ts";
+
+/** A sender of a channel plugin who may talk to the agent. */
+export const PluginSender = z.strictObject({
+  account: z.string().min(1).max(128),
+  id: z.string().min(1).max(256).describe("The network's immutable id"),
+});
+
+/** What one plugin was granted. It has what it wants and is granted, no more. */
+export const PluginGrant = z.strictObject({
+  enabled: z.boolean().default(true).describe("Whether it runs"),
+  reviewed: z.string().regex(/^[0-9a-f]{64}$/).optional().describe(
+    "The hash of the wants that the owner has seen; written by carapace plugin grant",
+  ),
+  http: z.array(PluginHttp).max(32).default([]).describe(
+    "Hosts, methods and paths it may ask for",
+  ),
+  secrets: z.record(PluginName, SecretField).default({}).describe(
+    "Secrets that are attached to its requests, or that its webhooks are checked with; it never sees them",
+  ),
+  kv: PluginKv.optional().describe("Bytes it may keep"),
+  config: z.record(PluginName, z.string().max(4096)).default({}).describe(
+    "Settings it may read",
+  ),
+  log: z.boolean().default(false).describe("Whether it may write log lines"),
+  message: PluginMessage.optional().describe("Whom it may write to"),
+  schedule: z.strictObject({ maxPerDay: z.int().min(1).max(1440) }).optional()
+    .describe("How often a day it may ask to be called later"),
+  conversation: z.boolean().default(false).describe(
+    "Whether its hooks are shown what is said",
+  ),
+  wasi: z.boolean().default(false).describe(
+    "The system interface of C, Go and JavaScript guests, over /dev/null",
+  ),
+  hooks: z.array(HookPoint).max(16).default([]).describe(
+    "Points of a turn it is called at",
+  ),
+  webhooks: z.array(PluginName).max(16).default([]).describe(
+    "Webhooks that are open under /plugins/<id>/",
+  ),
+  channel: z.boolean().default(false).describe(
+    "Whether it carries messages in and out",
+  ),
+  senders: z.array(PluginSender).max(256).default([]).describe(
+    "Senders of its channel who may talk to the agent; nobody else may",
+  ),
+});
+export type PluginGrant = z.infer<typeof PluginGrant>;
+
+/** What one call may cost. */
+export const PluginLimits = z.strictObject({
+  fuel: z.int().min(1_000_000).max(1_000_000_000_000).default(1_000_000_000)
+    .describe("Units of work in one call: instructions, lengths, imports"),
+  memoryMiB: z.int().min(1).max(1024).default(64).describe(
+    "Memory of one plugin",
+  ),
+  callMs: z.int().min(100).max(600_000).default(30_000).describe(
+    "One call, with the time of what it asks the host for",
+  ),
+  outputBytesMax: z.int().min(1024).max(16_777_216).default(1_048_576)
+    .describe("Output of one call"),
+  requestsPerMinute: z.int().min(1).max(10_000).default(100).describe(
+    "HTTP requests of one plugin",
+  ),
+  logsPerMinute: z.int().min(1).max(100_000).default(1_000).describe(
+    "Log lines of one plugin",
+  ),
+  queuedMax: z.int().min(1).max(1024).default(64).describe(
+    "Calls that wait for one plugin",
+  ),
+  idleMs: z.int().min(1_000).max(86_400_000).default(120_000).describe(
+    "A plugin that nobody calls for so long gives its memory back",
+  ),
+}).prefault({});
+export type PluginLimits = z.infer<typeof PluginLimits>;
+
+export const PluginsConfig = z.strictObject({
+  publishers: z.array(TrustedPublisher).max(64).default([]).describe(
+    "Publishers whose signature is trusted; none means nobody is",
+  ),
+  granted: z.record(PluginId, PluginGrant.prefault({})).default({}).describe(
+    "What each installed plugin may do",
+  ),
+  limits: PluginLimits,
+}).prefault({});
+export type PluginsConfig = z.infer<typeof PluginsConfig>;
+
+/** Where guests of WASI read and write: nothing comes, nothing stays. */
+export const NULL_DEVICE = "/dev/null";
+
+/** Source files that the workers load, below the program's own folder. */
+const WORKER_SOURCES = [
+  "src/plugins",
+  "src/core/bounded.ts",
+  "src/core/errors.ts",
+];
+
+/**
+ * What the granted plugins need: their hosts, and the source of their workers.
+ * `sourceDir` is the program's own folder.
+ */
+export function pluginNeeds(
+  config: PluginsConfig,
+  { sourceDir }: { sourceDir: string },
+): Need[] {
+  const needs: Need[] = WORKER_SOURCES.map((path) => ({
+    kind: "read",
+    value: `${sourceDir}/${path}`,
+    because: "plugins (source of their workers)",
+  }));
+  for (const [id, grant] of Object.entries(config.granted)) {
+    if (!grant.enabled) continue;
+    for (const { host, port } of grant.http) {
+      const because = `plugins.granted.${id}.http`;
+      needs.push(need("net", `${host}:${port}`, because));
+    }
+    if (grant.wasi) {
+      const because = `plugins.granted.${id}.wasi`;
+      needs.push(need("read", NULL_DEVICE, because));
+      needs.push(need("write", NULL_DEVICE, because));
+    }
+  }
+  return needs;
+}

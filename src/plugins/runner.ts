@@ -1,0 +1,467 @@
+/**
+ * One plugin's worker from the outside: started when it is needed, one call at
+ * a time, replaced after a trap, given up when nobody calls.
+ *
+ * A worker that is busy cannot be stopped on this platform, so the time limit
+ * here only gives up on it; what ends it is its fuel.
+ *
+ * Never: a call without an end; a guest that trapped is called again.
+ *
+ * @module
+ */
+import { AppError, errorText } from "../core/errors.ts";
+import type { Log } from "../core/log.ts";
+import type { PluginLimits } from "./config.ts";
+import type { MeterImport } from "./imports.ts";
+import type { FromWorker, LoadOrder, ToWorker } from "./wire.ts";
+
+/** What a plugin is run with. */
+export interface RunnerOptions {
+  id: string;
+  /** The module as it was installed. Asked for when there is none in memory. */
+  bytes(): Promise<Uint8Array<ArrayBuffer>>;
+  imports: readonly MeterImport[];
+  functions: readonly string[];
+  exports: readonly string[];
+  wasi: boolean;
+  config: Readonly<Record<string, string>>;
+  limits: PluginLimits;
+  /** Answers an ask; what it throws is the answer too. */
+  ask(name: string, text: string, call: CallInfo): Promise<unknown>;
+  onLog(level: string, text: string): void;
+  /** Called for each trap, timeout or protocol error. */
+  onTrap(why: string): void;
+  log: Log;
+}
+
+/** Which call an ask belongs to. */
+export interface CallInfo {
+  /** `tool "encode"`, for people. */
+  what: string;
+  /** Handed in by the caller of the plugin, handed back to the host's functions. */
+  context: unknown;
+  signal: AbortSignal;
+}
+
+/** One call. */
+export interface RunnerCall {
+  export: string;
+  what: string;
+  input: string;
+  context?: unknown;
+  signal?: AbortSignal;
+}
+
+/** How a call came out. */
+export interface RunnerResult {
+  output: string;
+  fuel: number;
+  ms: number;
+}
+
+/** Bounds that no configuration changes. */
+export const RUNNER_LIMITS = {
+  loadMs: 20_000,
+  /** Asks of the host in one call. */
+  asksMax: 1_000,
+  askBytesMax: 262_144,
+} as const;
+
+/** The names the guest's library looks at; with `--ignore-env` they need no grant. */
+const ENV_NAMES = [
+  "EXTISM_ENABLE_WASI_OUTPUT",
+  "__MINIMATCH_TESTING_PLATFORM__",
+];
+
+/** The worker's permissions: nothing, and for WASI the empty device. */
+function permissionsOf(wasi: boolean): Deno.PermissionOptionsObject {
+  // Tests run without --ignore-env, where unlisted names throw.
+  const isListed = ENV_NAMES.every((variable) =>
+    Deno.permissions.querySync({ name: "env", variable }).state === "granted"
+  );
+  const files = wasi ? ["/dev/null"] : false;
+  return {
+    env: isListed ? ENV_NAMES : false,
+    ffi: false,
+    import: false,
+    net: false,
+    read: files,
+    run: false,
+    sys: false,
+    write: files,
+  };
+}
+
+/** What a call failed with, for its caller. `fuel` is what it had used. */
+export function callFailure(
+  why: string,
+  options: { fuel?: number; code?: "bad_input" | "timeout" | "upstream" } = {},
+): AppError {
+  const { fuel, code = "upstream" } = options;
+  return new AppError(code, why, fuel === undefined ? {} : { details: { fuel } });
+}
+
+/** A plugin's worker. Dispose it to end it. */
+export class Runner implements Disposable {
+  readonly #options: RunnerOptions;
+  readonly #waiting: (() => void)[] = [];
+  #worker: Live | undefined;
+  #module: WebAssembly.Module | undefined;
+  #isBusy = false;
+  #idle: ReturnType<typeof setTimeout> | undefined;
+  #isEnded = false;
+
+  constructor(options: RunnerOptions) {
+    this.#options = options;
+  }
+
+  /** Calls that wait. */
+  get queued(): number {
+    return this.#waiting.length;
+  }
+
+  /** Whether there is a worker now. */
+  get isLoaded(): boolean {
+    return this.#worker !== undefined;
+  }
+
+  /** Loads the module now, so that what is wrong with it shows. */
+  async load(): Promise<void> {
+    using _turn = await this.#enter(undefined);
+    await this.#live();
+  }
+
+  /**
+   * Calls an export and waits for its end.
+   *
+   * @throws {AppError} with the cause: `rate_limited` when the queue is full,
+   * `timeout`, `upstream` for a trap or the guest's own error
+   */
+  async call(call: RunnerCall): Promise<RunnerResult> {
+    using _turn = await this.#enter(call.signal);
+    const live = await this.#live();
+    call.signal?.throwIfAborted();
+    const { callMs, fuel } = this.#options.limits;
+    const begun = performance.now();
+    const over = new AbortController();
+    const gone = call.signal === undefined
+      ? undefined
+      : onAbort(call.signal, over.signal);
+    const timeout = after(callMs, over.signal);
+    try {
+      const first = await Promise.race([
+        live.call(call, { fuel, signal: over.signal }),
+        timeout.then(() => "timeout" as const),
+        ...gone === undefined ? [] : [gone.then(() => "gone" as const)],
+      ]);
+      const ms = performance.now() - begun;
+      if (first === "gone") {
+        // Nobody waits for it any more; a fresh guest serves the next call.
+        this.#drop(live);
+        call.signal?.throwIfAborted();
+      }
+      if (first === "timeout" || first === "gone") {
+        const why = `${call.what} took longer than ${callMs} ms`;
+        this.#trapped(live, why);
+        throw callFailure(why, { code: "timeout" });
+      }
+      return this.#settle(live, first, { call, ms });
+    } finally {
+      over.abort();
+    }
+  }
+
+  #settle(
+    live: Live,
+    done: FromWorker & { kind: "done" | "failed" },
+    { call, ms }: { call: RunnerCall; ms: number },
+  ): RunnerResult {
+    if (done.kind === "done") return { output: done.output, fuel: done.fuel, ms };
+    const { failure, message, fuel } = done;
+    const { limits } = this.#options;
+    switch (failure) {
+      case "error":
+        throw callFailure(`${call.what} failed: ${message}`, { fuel });
+      case "output":
+        throw callFailure(`${call.what}: ${message}`, { fuel });
+      case "fuel": {
+        const why = `fuel exhausted after ${
+          unitsText(limits.fuel)
+        } units in ${call.what}`;
+        this.#trapped(live, why);
+        throw callFailure(why, { fuel: limits.fuel });
+      }
+      default: {
+        const why = `${call.what} trapped: ${message}`;
+        this.#trapped(live, why);
+        throw callFailure(why, { fuel });
+      }
+    }
+  }
+
+  #trapped(live: Live, why: string): void {
+    this.#drop(live);
+    this.#options.onTrap(why);
+  }
+
+  #drop(live: Live): void {
+    live.end();
+    if (this.#worker === live) this.#worker = undefined;
+  }
+
+  /** Waits for this call's turn. */
+  async #enter(signal: AbortSignal | undefined): Promise<Disposable> {
+    signal?.throwIfAborted();
+    if (this.#isEnded) {
+      throw new AppError("unavailable", `Plugin "${this.#options.id}" is off`);
+    }
+    clearTimeout(this.#idle);
+    const { queuedMax, idleMs } = this.#options.limits;
+    if (this.#isBusy) {
+      if (this.#waiting.length >= queuedMax) {
+        throw new AppError(
+          "rate_limited",
+          `Plugin "${this.#options.id}" is busy: ${queuedMax} calls wait already`,
+          { retryAfterMs: 1_000 },
+        );
+      }
+      await this.#wait(signal);
+    }
+    this.#isBusy = true;
+    return {
+      [Symbol.dispose]: () => {
+        const next = this.#waiting.shift();
+        if (next !== undefined) return next();
+        this.#isBusy = false;
+        this.#idle = setTimeout(() => {
+          if (!this.#isBusy) this.#worker?.end();
+          if (!this.#isBusy) this.#worker = undefined;
+        }, idleMs);
+        Deno.unrefTimer(this.#idle as unknown as number);
+      },
+    };
+  }
+
+  async #wait(signal: AbortSignal | undefined): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const go = () => resolve();
+    this.#waiting.push(go);
+    const onGone = () => {
+      const at = this.#waiting.indexOf(go);
+      if (at >= 0) this.#waiting.splice(at, 1);
+      reject(signal?.reason);
+    };
+    signal?.addEventListener("abort", onGone, { once: true });
+    try {
+      await promise;
+    } finally {
+      signal?.removeEventListener("abort", onGone);
+    }
+  }
+
+  /** The worker, with the module in it. @throws what is wrong with the module */
+  async #live(): Promise<Live> {
+    if (this.#isEnded) {
+      throw new AppError("unavailable", `Plugin "${this.#options.id}" is off`);
+    }
+    if (this.#worker !== undefined) return this.#worker;
+    const { imports, functions, exports, wasi, config, limits, id } =
+      this.#options;
+    const source = this.#module ?? await this.#options.bytes();
+    const live = new Live(this.#options);
+    try {
+      this.#module = await live.load({
+        kind: "load",
+        source,
+        imports,
+        functions,
+        exports,
+        wasi,
+        config,
+        fuel: limits.fuel,
+        memoryBytes: limits.memoryMiB * 1_048_576,
+        outputBytesMax: limits.outputBytesMax,
+        logsPerMinute: limits.logsPerMinute,
+        asksMax: RUNNER_LIMITS.asksMax,
+        askBytesMax: RUNNER_LIMITS.askBytesMax,
+      });
+    } catch (error) {
+      live.end();
+      const hint = error instanceof AppError ? error.hint : undefined;
+      throw new AppError(
+        error instanceof AppError ? error.code : "internal",
+        `Cannot load plugin "${id}": ${
+          errorText(error).replace(/^Cannot meter the module: /, "")
+        }`,
+        hint === undefined ? { cause: error } : { cause: error, hint },
+      );
+    }
+    this.#worker = live;
+    return live;
+  }
+
+  [Symbol.dispose](): void {
+    this.#isEnded = true;
+    clearTimeout(this.#idle);
+    this.#worker?.end();
+    this.#worker = undefined;
+    this.#module = undefined;
+  }
+}
+
+/** `1.0e9` */
+function unitsText(units: number): string {
+  const [mantissa = "", exponent = ""] = units.toExponential(1).split("e");
+  return `${mantissa}e${exponent.replace("+", "")}`;
+}
+
+async function after(ms: number, over: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  over.addEventListener("abort", () => clearTimeout(timer), { once: true });
+  await promise;
+}
+
+async function onAbort(signal: AbortSignal, over: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  signal.addEventListener("abort", () => resolve(), {
+    once: true,
+    signal: over,
+  });
+  await promise;
+}
+
+/** One worker process of a plugin. */
+class Live {
+  readonly #worker: Worker;
+  readonly #options: RunnerOptions;
+  #loaded = Promise.withResolvers<WebAssembly.Module>();
+  #current:
+    | {
+      id: number;
+      info: CallInfo;
+      done: PromiseWithResolvers<FromWorker & { kind: "done" | "failed" }>;
+    }
+    | undefined;
+  #ids = 0;
+  #isEnded = false;
+
+  constructor(options: RunnerOptions) {
+    this.#options = options;
+    this.#loaded.promise.catch(() => {});
+    this.#worker = new Worker(new URL("./worker.ts", import.meta.url), {
+      type: "module",
+      name: `plugin ${options.id}`,
+      deno: { permissions: permissionsOf(options.wasi) },
+    });
+    this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) =>
+      this.#hear(data);
+    this.#worker.onerror = (event) => {
+      event.preventDefault();
+      this.#fail(`its worker failed: ${event.message.slice(0, 300)}`);
+    };
+    this.#worker.onmessageerror = () => this.#fail("its worker was not heard");
+  }
+
+  async load(order: LoadOrder): Promise<WebAssembly.Module> {
+    const over = new AbortController();
+    this.#send(order);
+    const { loadMs } = RUNNER_LIMITS;
+    try {
+      return await Promise.race([
+        this.#loaded.promise,
+        after(loadMs, over.signal).then(() => {
+          throw new AppError("timeout", `it took longer than ${loadMs} ms`);
+        }),
+      ]);
+    } finally {
+      over.abort();
+    }
+  }
+
+  async call(
+    call: RunnerCall,
+    { fuel, signal }: { fuel: number; signal: AbortSignal },
+  ): Promise<FromWorker & { kind: "done" | "failed" }> {
+    const id = ++this.#ids;
+    const done = Promise.withResolvers<
+      FromWorker & { kind: "done" | "failed" }
+    >();
+    const { what, context, input } = call;
+    this.#current = { id, info: { what, context, signal }, done };
+    this.#send({ kind: "call", id, export: call.export, input, fuel });
+    return await done.promise;
+  }
+
+  end(): void {
+    this.#isEnded = true;
+    this.#worker.onmessage = null;
+    this.#worker.terminate();
+  }
+
+  #send(message: ToWorker): void {
+    this.#worker.postMessage(message);
+  }
+
+  #fail(message: string): void {
+    this.#loaded.reject(new AppError("bad_input", message));
+    const { id, done } = this.#current ?? {};
+    if (id === undefined) return;
+    done?.resolve({ kind: "failed", id, failure: "trap", message, fuel: 0 });
+  }
+
+  #hear(message: FromWorker): void {
+    switch (message.kind) {
+      case "loaded":
+        return this.#loaded.resolve(message.module);
+      case "refused": {
+        const { code, hint } = message;
+        return this.#loaded.reject(
+          new AppError(
+            code,
+            message.message,
+            hint === undefined ? {} : { hint },
+          ),
+        );
+      }
+      case "log":
+        if (message.dropped > 0) {
+          this.#options.onLog("warn", `${message.dropped} lines were dropped`);
+        }
+        return this.#options.onLog(message.level, message.text);
+      case "ask":
+        return void this.#answer(message);
+      default:
+        if (message.id === this.#current?.id) {
+          this.#current.done.resolve(message);
+        }
+    }
+  }
+
+  async #answer(message: FromWorker & { kind: "ask" }): Promise<void> {
+    const info = this.#current?.info;
+    if (info === undefined) return;
+    let answer: unknown;
+    try {
+      answer = await this.#options.ask(message.name, message.text, info);
+    } catch (error) {
+      answer = toAnswer(error, this.#options.log);
+    }
+    if (this.#isEnded) return;
+    this.#send({
+      kind: "answer",
+      ask: message.ask,
+      text: JSON.stringify(answer),
+    });
+  }
+}
+
+/** A failure as the guest is told of it. */
+function toAnswer(error: unknown, log: Log): unknown {
+  if (error instanceof AppError) {
+    const { code, message } = error;
+    return { ok: false, code, error: message };
+  }
+  log("error", "plugin.ask_failed", { error: errorText(error) });
+  return { ok: false, code: "internal", error: "the host failed" };
+}
