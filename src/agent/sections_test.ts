@@ -10,6 +10,7 @@ import { calls, says } from "../../tests/fakes/models.ts";
 import { label } from "../core/label.ts";
 import { textOf } from "../core/message.ts";
 import { tool } from "../core/tool.ts";
+import { symlink } from "../../tests/fakes/symlink.ts";
 
 async function inWorkspace(
   story: (dir: string) => Promise<void>,
@@ -22,7 +23,7 @@ async function inWorkspace(
       await Deno.writeTextFile(`${dir}/${name}.md`, `words of ${name}`);
     }
     await Deno.writeTextFile(`${dir}/secret.txt`, "not shown");
-    await Deno.symlink(`${dir}/secret.txt`, `${dir}/TOOLS.md`);
+    await symlink(`${dir}/secret.txt`, `${dir}/TOOLS.md`);
     await story(dir);
   } finally {
     await Deno.remove(dir, { recursive: true });

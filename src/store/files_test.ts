@@ -4,6 +4,7 @@ import { type Log, silentLog } from "../core/log.ts";
 import type { Clock } from "../core/time.ts";
 import { lockState, openKeyFile, readHolder } from "./files.ts";
 import { openStore } from "./store.ts";
+import { symlink } from "../../tests/fakes/symlink.ts";
 
 const clock: Clock = { now: () => 1, sleep: () => Promise.resolve() };
 const isWindows = Deno.build.os === "windows";
@@ -105,7 +106,7 @@ Deno.test({
     await using home = await scratch();
     await Deno.writeTextFile(`${home.dir}/elsewhere`, "");
     await Deno.mkdir(`${home.dir}/state`, { mode: 0o700 });
-    await Deno.symlink(`${home.dir}/elsewhere`, `${home.dir}/state/kv.db`);
+    await symlink(`${home.dir}/elsewhere`, `${home.dir}/state/kv.db`);
     await assert.rejects(open(`${home.dir}/state`), { code: "forbidden" });
   },
 });
