@@ -38,10 +38,7 @@ import { makeCipher } from "./store/cipher.ts";
 import { lockState, readHolder } from "./store/files.ts";
 import { memorySpace } from "./store/memory.ts";
 import { openStore, type Store } from "./store/store.ts";
-import { makeTools } from "./tools/all.ts";
-import { FileDesk } from "./tools/files/desk.ts";
-import { MemoryBook } from "./tools/memory_book.ts";
-import { Registry } from "./tools/registry.ts";
+import { openTools } from "./tools/open.ts";
 
 /** How long a stop waits for turns that run. */
 export const DRAIN_MS = 20_000;
@@ -93,23 +90,21 @@ function agentSettings(settings: Settings): AgentSettings {
   };
 }
 
-/** A door for a provider: its own host and port, nothing else. */
+/** A door for a provider: its own hosts and ports, nothing else. */
 function providerDoor(egress: Egress) {
-  return (caller: string, { hostname: host, port, protocol }: URL) => {
+  const toRule = ({ hostname: host, port, protocol }: URL) => {
     const scheme = protocol === "http:" ? "http" as const : "https" as const;
     const standard = scheme === "http" ? 80 : 443;
-    // One that lives in this process (the stand-in) gets a door to nowhere.
-    const hosts = host === ""
-      ? []
-      : [{ host, port: Number(port) || standard, scheme }];
-    return egress.door({
+    return { host, port: Number(port) || standard, scheme };
+  };
+  return (caller: string, baseUrl: URL, alsoAt: readonly URL[]) =>
+    egress.door({
       caller,
-      hosts,
+      hosts: [baseUrl, ...alsoAt].map(toRule),
       // The router keeps the clocks: each provider has its own line for them.
       limits: { answerMs: Infinity, totalMs: Infinity },
       fix: () => "Check the provider's baseUrl",
     });
-  };
 }
 
 interface Engine {
@@ -121,7 +116,9 @@ interface Engine {
 
 /** The ways to a real model, as the vendors' rows say. */
 function howToSetUp(): string {
-  const keys = VENDOR_ROWS.flatMap((row) => row.needsKey ? [row.keyEnv] : []);
+  const keys = VENDOR_ROWS.flatMap((row) =>
+    row.needsKey && row.onDemand === undefined ? [row.keyEnv] : []
+  );
   const local = VENDOR_ROWS.find((row) =>
     !row.needsKey && row.baseUrl?.startsWith("http:")
   );
@@ -281,29 +278,6 @@ function probes(options: HouseOptions, store: Store): Probe[] {
   ];
 }
 
-/** The file tools' desk, when folders are named. */
-function openFiles(
-  { stateDir, clock }: HouseOptions,
-  { store, settings }: { store: Store; settings(): Settings },
-): { files?: FileDesk } {
-  const roots = () => {
-    const { roots, untrustedRoots } = settings().tools;
-    return [
-      ...roots.map((path) => ({ path, trusted: true })),
-      ...untrustedRoots.map((path) => ({ path, trusted: false })),
-    ];
-  };
-  if (roots().length === 0) return {};
-  const files = new FileDesk({
-    roots,
-    scratch: (agentId) => `${stateDir}/scratch/${agentId}`,
-    labels: store.fileLabels,
-    journal: store.journal,
-    clock,
-  });
-  return { files };
-}
-
 /**
  * Opens a house.
  *
@@ -332,21 +306,25 @@ export async function openHouse(options: HouseOptions): Promise<House> {
   const tokens = new Tokens({ store, clock, log });
   await options.beforeListening?.(tokens);
   const authenticator = new Authenticator({ tokens, clock, log });
-  const memory = new MemoryBook({
-    rows: store.memories,
-    journal: store.journal,
-    clock,
-  });
+  const toolbox = opening.use(
+    await openTools({
+      config: () => settings.tools,
+      egressConfig: settings.egress,
+      egress,
+      store,
+      stateDir,
+      clock,
+      log,
+    }),
+  );
+  const { memory } = toolbox;
   const desk = new AgentDesk({
     store,
     models: {
       ...engine.models,
       windowOf: (name) => windowOf(name, settings.models),
     },
-    tools: new Registry(makeTools({
-      memory,
-      ...openFiles(options, { store, settings: () => settings }),
-    })),
+    tools: toolbox.registry,
     approvals: new Approvals({
       rows: store.approvals,
       journal: store.journal,

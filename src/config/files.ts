@@ -7,7 +7,8 @@
  * @module
  */
 import { basename, dirname, join } from "node:path";
-import { ignore } from "../core/errors.ts";
+import { decodeUtf8, readBytes } from "../core/bounded.ts";
+import { AppError, ignore } from "../core/errors.ts";
 
 const FILE_MODE = 0o600;
 
@@ -53,4 +54,19 @@ export async function alone<T>(
   using file = await Deno.open(lockPath, options);
   await file.lock(true);
   return await run();
+}
+
+/**
+ * Reads a text file that a configuration line names.
+ *
+ * @throws {AppError} `too_large` past the limit, and what the system says
+ */
+export async function readText(
+  path: string,
+  bytesMax: number,
+): Promise<string> {
+  using file = await Deno.open(path, { read: true });
+  const { isFile } = await file.stat();
+  if (!isFile) throw new AppError("bad_input", "it is not a file");
+  return decodeUtf8(await readBytes(file.readable, bytesMax));
 }

@@ -53,7 +53,8 @@ const VERSION = "2026-10-21";
 /** The last version of the API that takes a temperature. */
 const VERSION_SAMPLING = "2023-06-01";
 const OUTPUT_TOKENS_DEFAULT = 8192;
-const THINKING_TOKENS_MIN = 1024;
+/** The smallest budget a model takes. */
+export const THINKING_TOKENS_MIN = 1024;
 
 const SDK_TIMEOUT_MS = 3_600_000;
 
@@ -69,6 +70,13 @@ export const anthropicRow: VendorRow = {
   baseUrl: "https://api.anthropic.com",
   needsKey: true,
   model: "claude-sonnet-5-5",
+  supports: {
+    thinking: "adaptive or a budget; signed and redacted blocks go back",
+    cache:
+      "tools, system, last user turn and end marked; hits and writes counted",
+    schema: "yes",
+    forward: false,
+  },
   make: (deps) => makeAnthropicProvider(deps),
 };
 
@@ -240,7 +248,7 @@ function toThinking(
       config: { effort: effortOf(wanted) },
     };
   }
-  if (!canResumeThinking(request)) {
+  if (!canResumeThinking(request, KIND)) {
     return { thinking: {}, reserve: 0, config: {} };
   }
   const budget = Math.max(wanted, THINKING_TOKENS_MIN);
@@ -255,10 +263,13 @@ function toThinking(
  * With a budget, a tool exchange under way must have begun with thinking: one
  * begun by another model, or without, goes on without.
  */
-function canResumeThinking(request: ModelRequest): boolean {
+export function canResumeThinking(
+  request: ModelRequest,
+  kind: string,
+): boolean {
   return toTurns(request.messages).every((turn) =>
     turn.role !== "assistant" || !turn.current ||
-    turn.parts[0]?.kind === "thinking" && turn.parts[0].vendor?.kind === KIND
+    turn.parts[0]?.kind === "thinking" && turn.parts[0].vendor?.kind === kind
   );
 }
 
@@ -335,7 +346,7 @@ function toBlock(
 }
 
 /** Ids of other vendors' calls, in the letters this one accepts. */
-function toId(id: string): string {
+export function toId(id: string): string {
   return id.replaceAll(/[^A-Za-z0-9_-]/g, "_");
 }
 

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { isAbsolute } from "node:path";
 import { z } from "zod";
 import { SecretField } from "../core/secret.ts";
 
@@ -12,10 +13,33 @@ import { SecretField } from "../core/secret.ts";
 export const ProviderKind = z.enum([
   "anthropic",
   "openai",
+  "gemini",
+  "bedrock",
   "ollama",
   "demo",
 ]);
 export type ProviderKind = z.infer<typeof ProviderKind>;
+
+/** An account of the cloud that names its keys in parts. */
+export const AwsConfig = z.strictObject({
+  region: z.string().regex(/^[a-z]{2,3}(-[a-z]+)+-\d{1,2}$/).optional()
+    .describe("The region; else AWS_REGION, else us-east-1"),
+  accessKeyId: SecretField.optional().describe("Else AWS_ACCESS_KEY_ID"),
+  secretAccessKey: SecretField.optional().describe(
+    "Else AWS_SECRET_ACCESS_KEY",
+  ),
+  sessionToken: SecretField.optional().describe("Else AWS_SESSION_TOKEN"),
+  profile: z.string().min(1).max(128).default("default").describe(
+    "The section of profileFile",
+  ),
+  profileFile: z.string().max(1024).refine(
+    (path) => isAbsolute(path),
+    "write the whole path",
+  ).optional().describe(
+    "A credentials file with that section; the program may read this file only because it stands here",
+  ),
+});
+export type AwsConfig = z.infer<typeof AwsConfig>;
 
 export const ProviderConfig = z.strictObject({
   kind: ProviderKind.optional().describe(
@@ -29,6 +53,9 @@ export const ProviderConfig = z.strictObject({
   ),
   api: z.enum(["chat", "responses"]).optional().describe(
     "For openai: which API; chat when baseUrl is set, else responses",
+  ),
+  aws: AwsConfig.optional().describe(
+    "For bedrock: the region and the account's keys",
   ),
   models: z.array(z.string().min(1).max(200)).max(256).default([]).describe(
     "Models to offer without asking the vendor",

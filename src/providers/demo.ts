@@ -29,6 +29,7 @@ export const demoRow: VendorRow = {
   title: "Demo",
   needsKey: false,
   model: DEMO_MODEL,
+  supports: { thinking: "no", cache: "no", schema: "no", forward: false },
   make: makeDemoProvider,
 };
 

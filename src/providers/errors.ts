@@ -8,7 +8,8 @@
  */
 import { AppError, errorText } from "../core/errors.ts";
 import { ModelError, type ModelErrorClass } from "../core/model.ts";
-import { record, text } from "./wire.ts";
+import type { VendorRow } from "./vendor.ts";
+import { list, record, text } from "./wire.ts";
 
 /** Where a call went, for the message. */
 export interface Place {
@@ -19,6 +20,8 @@ export interface Place {
   keySource: string | undefined;
   /** The environment name that would give it one. */
   keyEnv: string | undefined;
+  /** The vendor's own service, where it refuses calls without a key. */
+  home?: Pick<VendorRow, "needsKey" | "baseUrl" | "keyEnv">;
 }
 
 /** What a vendor answered. `status` is absent for an error inside a stream. */
@@ -34,30 +37,52 @@ interface Fault {
   code: string;
   param: string;
   message: string;
+  /** How long to wait, where the body says it and the limit is a short one. */
+  retryMs: number | undefined;
 }
 
 const RETRY_AFTER_MS_MAX = 24 * 60 * 60 * 1000;
 
 /** Reads the error out of a body, whichever vendor's shape it has. */
-export function toFault(body: unknown): Fault {
+export function toFault(body: unknown, headers?: Headers): Fault {
   const parsed = typeof body === "string" ? parseOr(body) : body;
-  const outer = record(parsed);
+  const outer = record(Array.isArray(parsed) ? parsed[0] : parsed);
   const inner = typeof outer["error"] === "object"
     ? record(outer["error"])
     : outer;
   const details = record(inner["details"]);
+  const infos = list(inner["details"]).map(record);
+  const reason = infos.map((info) => text(info["reason"])).find((one) =>
+    one !== ""
+  );
+  // `Name:http://…` in a header, or `namespace#Name` in the body.
+  const named = headers?.get("x-amzn-errortype")?.split(":")[0] ??
+    text(outer["__type"]).split("#").at(-1);
   const detail = Array.isArray(outer["detail"])
     ? JSON.stringify(outer["detail"])
     : outer["detail"];
   const said = [inner["message"], outer["error"], detail, outer["message"]]
     .find((one) => typeof one === "string" && one !== "");
   return {
-    type: text(inner["type"]),
+    type: text(inner["type"]) || text(named),
     code: text(details["error_code"]) || text(inner["code"]) ||
-      text(inner["status"]),
+      [text(inner["status"]), text(reason)].join(" ").trim(),
     param: text(inner["param"]),
     message: cleanWords(text(said)),
+    retryMs: retryOfInfos(infos),
   };
+}
+
+/** `retryDelay` of a short limit; one for the day is a quota, not a rate. */
+function retryOfInfos(
+  infos: readonly Readonly<Record<string, unknown>>[],
+): number | undefined {
+  const isDaily = infos.some((info) =>
+    /per_?day/i.test(JSON.stringify([info["violations"], info["metadata"]]))
+  );
+  const delay = infos.map((info) => text(info["retryDelay"]))
+    .find((one) => /^\d+(\.\d+)?s$/.test(one));
+  return isDaily || delay === undefined ? undefined : parseFloat(delay) * 1000;
 }
 
 function parseOr(body: string): unknown {
@@ -82,24 +107,28 @@ const BY_NAME: readonly (readonly [RegExp, ModelErrorClass])[] = [
     /context_length|context_window|string_above_max|exceed_context/,
     "context_overflow",
   ],
-  [/insufficient_quota|spend_limit|billing|credit_balance|payment/, "quota"],
+  [
+    /insufficient_quota|spend_limit|billing|credit_balance|payment|servicequota/,
+    "quota",
+  ],
   [/content_filter|content_policy|safety|moderation|refus/, "refused"],
   [
-    /invalid_api_key|authentication|unauthenticated|permission|account_deactivated|unauthorized/,
+    /api_key|authentication|unauthenticated|permission|account_deactivated|unauthorized|accessdenied|expiredtoken|unrecognizedclient|invalidsignature/,
     "auth",
   ],
-  [/overloaded|slow_down|unavailable|capacity/, "overloaded"],
-  [/rate_limit|too_many_requests|resource_exhausted/, "rate"],
+  [/overloaded|slow_down|unavailable|capacity|notready/, "overloaded"],
+  [/rate_limit|too_many_requests|resource_exhausted|throttling/, "rate"],
   [/model_not_found|not_found|notfound/, "not_found"],
-  [/timeout|timed_out/, "timeout"],
+  [/timeout|timed_out|deadline_exceeded/, "timeout"],
   [/request_too_large/, "context_overflow"],
-  [/server_error|api_error|internal/, "server"],
+  [/server_error|api_error|internal|modelerror|modelstreamerror/, "server"],
+  [/invalid_argument|failed_precondition|validation/, "bad_request"],
 ];
 
 /** Words in a message that say more than its type does. */
 const BY_WORDS: readonly (readonly [RegExp, ModelErrorClass])[] = [
   [
-    /prompt is too long|maximum context length|context (length|window|size)|too many tokens|exceeds? the (model'?s )?(maximum|available) (input|context)|input is too long|input length and `?max_tokens/i,
+    /prompt is too long|maximum context length|context (length|window|size)|too many tokens|exceeds? the (model'?s )?(maximum|available) (input|context)|input is too long|input length and `?max_tokens|input token count .{1,40}exceeds/i,
     "context_overflow",
   ],
   [
@@ -108,7 +137,7 @@ const BY_WORDS: readonly (readonly [RegExp, ModelErrorClass])[] = [
   ],
   [/content (filter|policy)|usage policies|safety system|flagged/i, "refused"],
   [
-    /model .{1,120}(not found|does not exist)|no such model|try pulling it/i,
+    /model .{1,120}(not found|does not exist)|no such model|try pulling it|model identifier is invalid/i,
     "not_found",
   ],
 ];
@@ -144,8 +173,9 @@ function byStatus(status: number | undefined): ModelErrorClass {
 
 /** The class of a failure: by its words, its name, its status. */
 export function classify(answer: Answer): ModelErrorClass {
-  const fault = toFault(answer.body);
+  const fault = toFault(answer.body, answer.headers);
   const name = `${fault.code} ${fault.type}`.toLowerCase();
+  if (fault.retryMs !== undefined && answer.status === 429) return "rate";
   // A quota wears a rate limit's status and a too long prompt a bad request's.
   if (answer.status === undefined || answer.status < 500) {
     for (const [words, errorClass] of BY_WORDS) {
@@ -269,10 +299,12 @@ export function toModelError(
 ): ModelError {
   const errorClass = classify(answer);
   const { message, hint } = words(errorClass, place);
-  const fault = toFault(answer.body);
+  const fault = toFault(answer.body, answer.headers);
   // What a vendor says about a key it refused may quote the key.
-  const said = errorClass === "auth" ? "" : fault.message;
-  const wait = retryAfterMs(answer.headers, now);
+  const isQuotable = errorClass !== "auth" ||
+    /access to the model/i.test(fault.message);
+  const said = isQuotable ? fault.message : "";
+  const wait = retryAfterMs(answer.headers, now) ?? fault.retryMs;
   return new ModelError(
     errorClass,
     `${message}${said === "" ? "" : `: ${said}`}`,

@@ -31,6 +31,7 @@ export function placeOf(deps: ProviderDeps, row: VendorRow): Place {
     baseUrl: deps.baseUrl,
     keySource: deps.apiKey?.source,
     keyEnv: row.keyEnv,
+    home: row,
   };
 }
 

@@ -29,6 +29,7 @@ import {
   argsObject,
   effortOf,
   list,
+  makeCallId,
   record,
   text,
   toolCallEvent,
@@ -49,6 +50,12 @@ export const ollamaRow: VendorRow = {
   parseBaseUrl: parseOllamaHost,
   baseUrl: `http://127.0.0.1:${PORT}`,
   needsKey: false,
+  supports: {
+    thinking: "yes or no, where the model has it; goes back",
+    cache: "by the server itself; not reported",
+    schema: "yes",
+    forward: true,
+  },
   make: makeOllamaProvider,
 };
 
@@ -301,8 +308,7 @@ function toCall(call: Readonly<Record<string, unknown>>): ModelEvent {
   const fn = record(call["function"]);
   const args = fn["arguments"];
   return toolCallEvent({
-    id: text(call["id"]) ||
-      `call_${crypto.randomUUID().replaceAll("-", "").slice(0, 24)}`,
+    id: text(call["id"]) || makeCallId(),
     name: text(fn["name"]),
     json: typeof args === "string" ? args : JSON.stringify(args ?? {}),
   });

@@ -19,15 +19,22 @@ export const openaiRow: VendorRow = {
   title: "OpenAI",
   ...OPENAI,
   model: "gpt-6.1-sol",
-  make: makeOpenaiProvider,
+  supports: {
+    thinking: "effort; sealed reasoning goes back",
+    cache: "by the vendor itself; hits counted",
+    schema: "yes",
+    forward: true,
+  },
+  make: (deps, config) => makeOpenaiProvider(deps, config),
 };
 
 /** Makes the provider for one of the two APIs. */
 export function makeOpenaiProvider(
   deps: ProviderDeps,
   config: Pick<ProviderConfig, "api">,
+  row: VendorRow = openaiRow,
 ): Provider {
-  const place = placeOf(deps, openaiRow);
+  const place = placeOf(deps, row);
   const isOwn = deps.baseUrl.href === new URL(OPENAI.baseUrl).href;
   const api = config.api ?? (isOwn ? "responses" : "chat");
   return api === "chat"

@@ -33,6 +33,7 @@ import {
   effortOf,
   isClosedSchema,
   list,
+  makeCallId,
   record,
   text,
   toolCallEvent,
@@ -224,8 +225,7 @@ class Draft {
     if (call === undefined) {
       if (this.calls.size >= CALLS_MAX) return;
       this.calls.set(key, {
-        id: id ||
-          `call_${crypto.randomUUID().replaceAll("-", "").slice(0, 24)}`,
+        id: id || makeCallId(),
         name: text(fn["name"]),
         json: toJson(fn["arguments"]),
       });

@@ -58,7 +58,7 @@ export function openaiClient(
     });
   };
   return () => {
-    assertKey(deps, OPENAI);
+    assertKey(deps, place.home ?? OPENAI);
     return client ??= open();
   };
 }
@@ -77,7 +77,7 @@ export async function listOpenaiModels(
   place: Place,
   signal: AbortSignal,
 ): Promise<ModelInfo[]> {
-  assertKey(deps, OPENAI);
+  assertKey(deps, place.home ?? OPENAI);
   const body = await getJson(deps, place, {
     url: under(deps.baseUrl, "/models"),
     headers: headersOf(deps),
@@ -113,7 +113,7 @@ export function makeForward(
         `Cannot pass on "${path}": only ${[...FORWARDED].join(" and ")} are`,
       );
     }
-    assertKey(deps, OPENAI);
+    assertKey(deps, place.home ?? OPENAI);
     try {
       return await deps.fetch(url, {
         method: "POST",

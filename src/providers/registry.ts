@@ -14,17 +14,23 @@ import { type Need, need } from "../core/needs.ts";
 import { Secret } from "../core/secret.ts";
 import { type Clock, limitSignal } from "../core/time.ts";
 import { anthropicRow } from "./anthropic.ts";
+import { bedrockRow } from "./bedrock.ts";
 import { ProviderConfig, type ProvidersConfig } from "./config.ts";
 import { demoRow } from "./demo.ts";
+import { geminiRow } from "./gemini.ts";
 import { ollamaRow } from "./ollama.ts";
 import { openaiRow } from "./openai.ts";
-import { AUTO_MODEL, type VendorRow } from "./vendor.ts";
+import { PRESET_ROWS } from "./presets.ts";
+import { AUTO_MODEL, usualId, type VendorRow } from "./vendor.ts";
 
 /** Every vendor, in the order the first to answer is chosen. */
 export const VENDOR_ROWS: readonly VendorRow[] = [
   anthropicRow,
   openaiRow,
+  geminiRow,
+  bedrockRow,
   ollamaRow,
+  ...PRESET_ROWS,
   demoRow,
 ];
 
@@ -39,6 +45,9 @@ export interface ProviderPlan {
   config: ProviderConfig;
   baseUrl: URL;
   apiKey: Secret | undefined;
+  /** Further secrets out of the environment, by their names. */
+  secrets: Readonly<Record<string, Secret>>;
+  region: string | undefined;
   /** The configuration line or environment name that asks for it. */
   because: string;
 }
@@ -60,8 +69,12 @@ export interface ProviderEntry {
 export interface ProvidersDeps {
   config: ProvidersConfig;
   env: Env;
-  /** The door out for one caller, to one base URL. */
-  door: (caller: string, baseUrl: URL) => typeof fetch;
+  /** The door out for one caller, to its base URL and what else is its own. */
+  door: (
+    caller: string,
+    baseUrl: URL,
+    alsoAt: readonly URL[],
+  ) => typeof fetch;
   clock: Clock;
   log: Log;
 }
@@ -73,25 +86,32 @@ export function planProviders(
 ): ProviderPlan[] {
   const plans: ProviderPlan[] = [];
   for (const [id, slice] of Object.entries(config)) {
-    const named = VENDOR_ROWS.find((row) => row.kind === id);
-    const kind = slice.kind ?? named?.kind ?? "openai";
-    const row = VENDOR_ROWS.find((one) => one.kind === kind) ?? openaiRow;
-    plans.push(planOne({ id, row, config: slice, env }));
+    plans.push(planOne({ id, row: rowOf(id, slice), config: slice, env }));
   }
   for (const row of VENDOR_ROWS) {
-    if (row.kind in config) continue;
-    const name = [row.baseUrlEnv, row.needsKey ? row.keyEnv : undefined]
-      .findLast((one) => one !== undefined && env.get(one) !== undefined);
+    const id = usualId(row);
+    if (id in config) continue;
+    const name = [...row.needsKey ? keyNames(row) : [], row.baseUrlEnv]
+      .find((one) => one !== undefined && env.get(one) !== undefined);
     if (name === undefined) continue;
-    const plan = planOne({
-      id: row.kind,
-      row,
-      config: ProviderConfig.parse({}),
-      env,
-    });
+    const plan = planOne({ id, row, config: ProviderConfig.parse({}), env });
     plans.push({ ...plan, because: `env ${name}` });
   }
   return plans;
+}
+
+/** The row of a line: by its own name, else by its wire. */
+function rowOf(id: string, { kind }: ProviderConfig): VendorRow {
+  const named = VENDOR_ROWS.find((row) => usualId(row) === id);
+  if (named !== undefined && (kind ?? named.kind) === named.kind) return named;
+  return VENDOR_ROWS.find((row) => usualId(row) === kind) ?? openaiRow;
+}
+
+/** Where a key may come from, the vendor's first name first. */
+function keyNames(row: VendorRow): string[] {
+  return [row.keyEnv, ...row.keyEnvAlso ?? []].filter((name) =>
+    name !== undefined
+  );
 }
 
 function planOne(
@@ -100,27 +120,51 @@ function planOne(
   const { id, row, config, env } = options;
   // The vendor's own names speak only for the provider of that name: a key
   // must not travel to another address because its wire is the same.
-  const isOwn = id === row.kind;
-  const said = isOwn && row.baseUrlEnv !== undefined
-    ? env.get(row.baseUrlEnv)
-    : undefined;
-  const baseUrl = config.baseUrl !== undefined
-    ? new URL(config.baseUrl)
-    : said !== undefined
-    ? parseBaseUrl(row, said)
-    : new URL(row.baseUrl ?? "demo:");
-  const key = isOwn && row.keyEnv !== undefined
-    ? env.get(row.keyEnv)
-    : undefined;
+  const isOwn = id === usualId(row);
+  const findSecret = (name: string): Secret | undefined => {
+    const value = isOwn ? env.get(name) : undefined;
+    return value === undefined ? undefined : new Secret(value, `env ${name}`);
+  };
+  const secrets: Record<string, Secret> = {};
+  for (const name of row.secretEnv ?? []) {
+    const secret = findSecret(name);
+    if (secret !== undefined) secrets[name] = secret;
+  }
+  const region = config.aws?.region ??
+    row.regionEnv?.map((name) => env.get(name)).find((one) =>
+      one !== undefined
+    );
   return {
     id,
     row,
     config,
-    baseUrl,
+    region,
+    baseUrl: planBaseUrl(row, {
+      configured: config.baseUrl,
+      said: isOwn && row.baseUrlEnv !== undefined
+        ? env.get(row.baseUrlEnv)
+        : undefined,
+      region,
+    }),
     apiKey: config.apiKey ??
-      (key === undefined ? undefined : new Secret(key, `env ${row.keyEnv}`)),
+      keyNames(row).map(findSecret).find((key) => key !== undefined),
+    secrets,
     because: `providers.${id}`,
   };
+}
+
+function planBaseUrl(
+  row: VendorRow,
+  options: {
+    configured: string | undefined;
+    said: string | undefined;
+    region: string | undefined;
+  },
+): URL {
+  const { configured, said, region } = options;
+  if (configured !== undefined) return new URL(configured);
+  if (said !== undefined) return parseBaseUrl(row, said);
+  return row.regional?.(region) ?? new URL(row.baseUrl ?? "demo:");
 }
 
 /** An address out of the environment, where no schema has looked at it. */
@@ -145,14 +189,16 @@ const noDoor: typeof fetch = () =>
   Promise.reject(new AppError("forbidden", "Cannot leave: it has no address"));
 
 function toEntry(plan: ProviderPlan, deps: ProvidersDeps): ProviderEntry {
-  const { id, row, config, baseUrl, apiKey } = plan;
+  const { id, row, config, baseUrl, apiKey, secrets, region } = plan;
   const provider = row.make({
     id,
     baseUrl,
     apiKey,
+    secrets,
+    region,
     fetch: row.baseUrl === undefined
       ? noDoor
-      : deps.door(`provider:${id}`, baseUrl),
+      : deps.door(`provider:${id}`, baseUrl, row.alsoAt?.(baseUrl) ?? []),
     log: deps.log,
   }, config);
   const isHome = row.baseUrl === undefined ||
@@ -258,17 +304,25 @@ export function providerNeeds(config: ProvidersConfig, env: Env): Need[] {
     if (!needs.has(id)) needs.set(id, one);
   };
   for (const plan of planProviders(config, env)) {
-    if (plan.row.baseUrl === undefined) continue;
-    const because = plan.because.startsWith("env ")
-      ? plan.because
-      : `providers.${plan.id}`;
-    add(need("net", hostPort(plan.baseUrl), because));
+    const { row, baseUrl, because, config: { aws } } = plan;
+    if (row.baseUrl === undefined) continue;
+    for (const url of [baseUrl, ...row.alsoAt?.(baseUrl) ?? []]) {
+      add(need("net", hostPort(url), because));
+    }
+    for (const name of [...row.secretEnv ?? [], ...row.regionEnv ?? []]) {
+      add(need("env", name, because));
+    }
+    if (aws?.profileFile !== undefined && row.secretEnv !== undefined) {
+      add(need("read", aws.profileFile, `${because}.aws.profileFile`));
+    }
   }
   for (const row of VENDOR_ROWS) {
     if (row.baseUrl === undefined) continue;
     const because = `${row.title}, a provider the first run can choose`;
-    add(need("net", hostPort(new URL(row.baseUrl)), because));
-    for (const name of [row.keyEnv, row.baseUrlEnv]) {
+    if (row.onDemand === undefined) {
+      add(need("net", hostPort(new URL(row.baseUrl)), because));
+    }
+    for (const name of [...keyNames(row), row.baseUrlEnv]) {
       if (name !== undefined) {
         add(need("env", name, `${row.title}'s usual name`));
       }

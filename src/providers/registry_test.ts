@@ -290,16 +290,28 @@ Deno.test("providerNeeds() names hosts with ports, and names of the environment"
     "127.0.0.1:11434",
     "api.anthropic.com:443",
     "api.openai.com:443",
+    "generativelanguage.googleapis.com:443",
     "proxy.test:443",
   ]);
   assert.deepEqual(values("env"), [
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_BASE_URL",
+    "AWS_BEARER_TOKEN_BEDROCK",
+    "AWS_ENDPOINT_URL_BEDROCK_RUNTIME",
     "CARAPACE_MODEL",
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "GOOGLE_GEMINI_BASE_URL",
+    "GROQ_API_KEY",
+    "LM_API_TOKEN",
+    "MISTRAL_API_KEY",
     "OLLAMA_API_KEY",
     "OLLAMA_HOST",
     "OPENAI_API_KEY",
     "OPENAI_BASE_URL",
+    "OPENROUTER_API_KEY",
+    "VENICE_API_KEY",
+    "VLLM_API_KEY",
   ]);
   const box = needs.find((one) => one.value === "10.0.0.7:8000");
   assert.equal(box?.because, "providers.box");

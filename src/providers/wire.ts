@@ -64,6 +64,11 @@ export function isAlive(event: ModelEvent): boolean {
     event.vendor === undefined;
 }
 
+/** An id for a call whose vendor gave it none. */
+export function makeCallId(): string {
+  return `call_${crypto.randomUUID().replaceAll("-", "").slice(0, 24)}`;
+}
+
 /** A tool call whose arguments arrived as text. Malformed text is kept. */
 export function toolCallEvent(
   call: { id: string; name: string; json: string },

@@ -28,6 +28,8 @@ import {
 export interface ProviderCase {
   fake(options: FakeOptions): Promise<Fake>;
   make(deps: ProviderDeps): Provider;
+  /** The model to ask for, where families differ. @default "m-1" */
+  model?: string;
   /** Where its wire carries thinking; absent: it has none. */
   thinking?: {
     /** Finds the thought that went back with the second request. */
@@ -111,7 +113,11 @@ function resultFor(message: Message): Message {
 
 /** A provider on its fake, and ways to ask it. */
 class Bench implements AsyncDisposable {
-  private constructor(readonly fake: Fake, readonly provider: Provider) {}
+  private constructor(
+    readonly fake: Fake,
+    readonly provider: Provider,
+    readonly model: string,
+  ) {}
 
   static async open(on: ProviderCase, script: Script): Promise<Bench> {
     const fake = await on.fake({ script, key: KEY });
@@ -122,7 +128,7 @@ class Bench implements AsyncDisposable {
       fetch,
       log: silentLog,
     });
-    return new Bench(fake, provider);
+    return new Bench(fake, provider, on.model ?? "m-1");
   }
 
   stream(
@@ -130,7 +136,7 @@ class Bench implements AsyncDisposable {
     signal = new AbortController().signal,
   ): AsyncGenerator<ModelEvent, void, undefined> {
     return this.provider.stream({
-      model: "m-1",
+      model: this.model,
       messages: [userSays("hello")],
       ...request,
     }, signal);
@@ -290,7 +296,8 @@ function toolUse(test: Test): void {
     assert.equal(wordsOf(next), "It is blue.");
     const sent = JSON.stringify(bench.fake.requests[1]?.body);
     assert.ok(sent.includes(`seen by ${call.id}`));
-    assert.match(JSON.stringify(bench.fake.requests[0]?.body.tools), /where/);
+    const asked = JSON.stringify(bench.fake.requests[0]?.body);
+    assert.match(asked, /"properties":\{"where"/);
   });
 
   test("parallel calls keep their order, ids and arguments apart", [

@@ -1,8 +1,12 @@
 /** The provider contract, for every provider there is. */
 import { makeAnthropicProvider } from "../../src/providers/anthropic.ts";
+import { makeBedrockProvider } from "../../src/providers/bedrock.ts";
+import { makeGeminiProvider } from "../../src/providers/gemini.ts";
 import { makeOllamaProvider } from "../../src/providers/ollama.ts";
 import { makeOpenaiProvider } from "../../src/providers/openai.ts";
 import { fakeAnthropic, signatureOf } from "../fakes/anthropic.ts";
+import { fakeBedrock, reasoningSignatureOf } from "../fakes/bedrock.ts";
+import { fakeGemini, thoughtSignatureOf } from "../fakes/gemini.ts";
 import { fakeOllama } from "../fakes/ollama.ts";
 import { encryptedOf, fakeOpenai } from "../fakes/openai.ts";
 import { providerContract } from "./provider.ts";
@@ -62,6 +66,40 @@ providerContract("openai responses", {
   },
   imageIn: (body: Json) => body.input[0].content[1].image_url,
   imageWanted: "data:image/png;base64,iVBORw0KGgo=",
+  hasCache: true,
+  hasRefusal: true,
+  overloaded: 503,
+});
+
+providerContract("gemini", {
+  fake: fakeGemini,
+  make: makeGeminiProvider,
+  thinking: {
+    sentBack: (body: Json) => body.contents[1].parts[1].thoughtSignature,
+    want: thoughtSignatureOf(THOUGHT),
+  },
+  imageIn: (body: Json) => body.contents[0].parts[1].inlineData.data,
+  imageWanted: "iVBORw0KGgo=",
+  hasCache: true,
+  hasRefusal: true,
+  overloaded: 503,
+});
+
+providerContract("bedrock", {
+  fake: fakeBedrock,
+  make: makeBedrockProvider,
+  model: "eu.anthropic.claude-haiku-4-5-v1:0",
+  thinking: {
+    sentBack: (body: Json) => body.messages[1].content[0].reasoningContent,
+    want: {
+      reasoningText: {
+        text: THOUGHT,
+        signature: reasoningSignatureOf(THOUGHT),
+      },
+    },
+  },
+  imageIn: (body: Json) => body.messages[0].content[1].image.source.bytes,
+  imageWanted: "iVBORw0KGgo=",
   hasCache: true,
   hasRefusal: true,
   overloaded: 503,

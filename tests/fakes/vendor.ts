@@ -70,6 +70,8 @@ export type Reply = Say | Fail | Raw | Hang;
 export interface FakeRequest {
   method: string;
   path: string;
+  /** The whole address. */
+  url: string;
   headers: Headers;
   /** The parsed JSON, or the text when it was none. */
   // deno-lint-ignore no-explicit-any
@@ -126,6 +128,9 @@ export function fail(
   };
 }
 
+/** One frame of a vendor's stream. */
+export type Frame = string | Uint8Array<ArrayBuffer>;
+
 /** What a vendor's file says about its wire. */
 export interface VendorWire {
   /** Under the server's address. */
@@ -135,11 +140,15 @@ export interface VendorWire {
   /** The key a request brought. */
   keyOf(request: FakeRequest): string | undefined;
   /** The frames of an answer to a request, without what goes wrong. */
-  frames(say: Say, request: FakeRequest): string[];
+  frames(say: Say, request: FakeRequest): Frame[];
   /** An error event inside a stream. */
-  errorFrame(request: FakeRequest): string;
+  errorFrame(request: FakeRequest): Frame;
   /** The documented body of a status. */
   errorBody(status: number, request: FakeRequest): unknown;
+  /** What else a status's answer carries. */
+  errorHeaders?(status: number): Record<string, string>;
+  /** Whether the key is right, where it is not sent as it is. */
+  isAllowed?(request: FakeRequest, key: string): Promise<boolean>;
   /** Answers that are not a model's stream: lists, embeddings, plain JSON. */
   route(
     request: FakeRequest,
@@ -185,7 +194,11 @@ export function serveFake(
       }
       return fake.script[Math.min(nth, fake.script.length - 1)] ?? say("");
     };
-    if (options.key !== undefined && wire.keyOf(request) !== options.key) {
+    if (
+      options.key !== undefined &&
+      !(await wire.isAllowed?.(request, options.key) ??
+        wire.keyOf(request) === options.key)
+    ) {
       requests.push(request);
       return toFailure(wire, request, { status: 401 });
     }
@@ -242,6 +255,7 @@ async function toRequest(
   return {
     method: incoming.method,
     path: new URL(incoming.url).pathname,
+    url: incoming.url,
     headers: new Headers(incoming.headers),
     body,
     bytes,
@@ -269,6 +283,7 @@ function toFailure(
     headers: {
       "content-type": isText ? "text/html" : "application/json",
       ...wire.headers,
+      ...wire.errorHeaders?.(reply.status),
       ...reply.headers,
     },
   });
@@ -283,7 +298,6 @@ function toStream(
     stop: AbortSignal;
   },
 ): Response {
-  const encoder = new TextEncoder();
   const all = wire.frames(say, request);
   const frames = say.then === undefined ? all : head(all, say.after);
   let at = 0;
@@ -295,12 +309,12 @@ function toStream(
       const frame = frames[at];
       if (frame === undefined) return await finish(controller);
       await Promise.race([
-        say.before?.(frame, at),
+        say.before?.(textOf(frame), at),
         left.promise,
         untilAborted(stop),
       ]);
       at++;
-      rest = cut(encoder.encode(frame), say.cutBytes);
+      rest = cut(bytesOf(frame), say.cutBytes);
       const first = rest.shift();
       if (first !== undefined) controller.enqueue(first);
     },
@@ -311,7 +325,7 @@ function toStream(
   ) => {
     switch (say.then) {
       case "error":
-        controller.enqueue(encoder.encode(wire.errorFrame(request)));
+        controller.enqueue(bytesOf(wire.errorFrame(request)));
         return controller.close();
       case "break":
         return controller.error(new TypeError("the fake broke the socket"));
@@ -326,9 +340,20 @@ function toStream(
   });
 }
 
-function head(frames: string[], after: Say["after"] = 0): string[] {
+/** The bytes of a frame. */
+export function bytesOf(frame: Frame): Uint8Array<ArrayBuffer> {
+  return typeof frame === "string" ? new TextEncoder().encode(frame) : frame;
+}
+
+/** What can be read of a frame. */
+function textOf(frame: Frame): string {
+  return typeof frame === "string" ? frame : new TextDecoder().decode(frame);
+}
+
+function head(frames: Frame[], after: Say["after"] = 0): Frame[] {
   if (typeof after === "number") return frames.slice(0, after);
-  return frames.slice(0, frames.findIndex((one) => one.includes(after)) + 1);
+  const last = frames.findIndex((one) => textOf(one).includes(after));
+  return frames.slice(0, last + 1);
 }
 
 function cut(bytes: Uint8Array, size = Infinity): Uint8Array[] {
