@@ -10,22 +10,31 @@ import { fileTools } from "./files/files.ts";
 import { mathEval } from "./math.ts";
 import { memoryTools } from "./memory.ts";
 import type { MemoryBook } from "./memory_book.ts";
+import type { SearchConfig } from "./config.ts";
 import { currentTime } from "./time.ts";
+import { type WebDeps, webFetch } from "./web/fetch.ts";
+import { webSearch } from "./web/search.ts";
 
 /** What tools are made of. */
 export interface ToolDeps {
   memory: MemoryBook;
   /** Set when there are roots. */
   files?: FileDesk;
+  /** Set when there is a host to reach. */
+  web?: WebDeps;
+  /** Set when an engine is configured. */
+  search?: { config: SearchConfig; fetch: typeof fetch };
 }
 
 /** The tools, those that every conversation may need first. */
 export function makeTools(deps: ToolDeps): Tool[] {
-  const { memory, files } = deps;
+  const { memory, files, web, search } = deps;
   return [
     currentTime,
     mathEval,
     ...memoryTools(memory),
+    ...web === undefined ? [] : [webFetch(web)],
+    ...search === undefined ? [] : [webSearch(search.config, search)],
     ...files === undefined ? [] : fileTools(files),
   ];
 }

@@ -5,6 +5,34 @@
  */
 import { z } from "zod";
 import { type Need, need } from "../core/needs.ts";
+import { SecretField } from "../core/secret.ts";
+
+export const SearchConfig = z.strictObject({
+  kind: z.enum(["searxng", "brave", "tavily"]).describe("The engine"),
+  url: z.url({ protocol: /^https?$/ }).optional().describe(
+    "Where it is; a SearXNG of one's own needs this",
+  ),
+  apiKey: SecretField.optional().describe("The engine's key"),
+}).refine(
+  ({ kind, url }) => kind !== "searxng" || url !== undefined,
+  { error: "a SearXNG needs its url", path: ["url"] },
+).refine(
+  ({ kind, apiKey }) => kind === "searxng" || apiKey !== undefined,
+  { error: "this engine needs an apiKey", path: ["apiKey"] },
+);
+export type SearchConfig = z.infer<typeof SearchConfig>;
+
+/** An engine's own address, when the configuration names no other. */
+const SEARCH_URLS: Readonly<Record<SearchConfig["kind"], string>> = {
+  searxng: "",
+  brave: "https://api.search.brave.com",
+  tavily: "https://api.tavily.com",
+};
+
+/** Where the configured engine is. */
+export function searchUrl(config: SearchConfig): URL {
+  return new URL(config.url ?? SEARCH_URLS[config.kind]);
+}
 
 export const ToolsConfig = z.strictObject({
   deny: z.array(z.string().max(64)).max(256).default([]).describe(
@@ -17,6 +45,7 @@ export const ToolsConfig = z.strictObject({
     .describe(
       "Further such folders whose files anybody may have written, such as downloads",
     ),
+  search: SearchConfig.optional().describe("Where web_search looks"),
 }).prefault({});
 export type ToolsConfig = z.infer<typeof ToolsConfig>;
 
@@ -27,9 +56,17 @@ export function toolNeeds(config: ToolsConfig): Need[] {
     need("write", root, because),
   ];
   return [
+    ...searchNeeds(config),
     ...config.roots.flatMap((root) => of(root, "tools.roots")),
     ...config.untrustedRoots.flatMap((root) =>
       of(root, "tools.untrustedRoots")
     ),
   ];
+}
+
+function searchNeeds({ search }: ToolsConfig): Need[] {
+  if (search === undefined) return [];
+  const { hostname, port, protocol } = searchUrl(search);
+  const standard = protocol === "https:" ? "443" : "80";
+  return [need("net", `${hostname}:${port || standard}`, "tools.search")];
 }

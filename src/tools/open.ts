@@ -1,0 +1,116 @@
+/**
+ * Opens this room: every tool that the configuration allows for, with what each
+ * needs of the store, the door out and the roof.
+ *
+ * Never: a tool is made that cannot do what it says.
+ *
+ * @module
+ */
+import type { Log } from "../core/log.ts";
+import type { Clock } from "../core/time.ts";
+import type { EgressConfig } from "../egress/config.ts";
+import { type Egress, egressRules } from "../egress/egress.ts";
+import type { Store } from "../store/store.ts";
+import { makeTools, type ToolDeps } from "./all.ts";
+import type { ToolsConfig } from "./config.ts";
+import { FileDesk } from "./files/desk.ts";
+import { MemoryBook } from "./memory_book.ts";
+import { Registry } from "./registry.ts";
+import type { WebDeps } from "./web/fetch.ts";
+import { searchPlace } from "./web/search.ts";
+
+/** What the roof hands in. */
+export interface OpenToolsOptions {
+  /** Read anew at every use, so that a change holds from the next call on. */
+  config(): ToolsConfig;
+  egressConfig: EgressConfig;
+  egress: Egress;
+  store: Pick<Store, "journal" | "memories" | "fileLabels">;
+  stateDir: string;
+  clock: Clock;
+  log: Log;
+}
+
+/** The open room. */
+export interface Toolbox extends AsyncDisposable {
+  readonly registry: Registry;
+  readonly memory: MemoryBook;
+}
+
+/** Opens the tools. */
+export function openTools(options: OpenToolsOptions): Promise<Toolbox> {
+  const { store, clock } = options;
+  const memory = new MemoryBook({
+    rows: store.memories,
+    journal: store.journal,
+    clock,
+  });
+  const deps: ToolDeps = {
+    memory,
+    ...openWeb(options),
+    ...openSearch(options),
+    ...openFiles(options),
+  };
+  return Promise.resolve({
+    registry: new Registry(makeTools(deps)),
+    memory,
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  });
+}
+
+/** What `web_fetch` may reach, if that is anything. */
+function openWeb(
+  { egress, egressConfig }: OpenToolsOptions,
+): { web?: WebDeps } {
+  const { hosts, open } = egressConfig;
+  if (hosts.length === 0 && !open) return {};
+  const door = egress.door({
+    caller: "tool:web_fetch",
+    hosts: [...egressRules(egressConfig), ...open ? ["public" as const] : []],
+    limits: { totalMs: 60_000, responseBytesMax: 16_777_216 },
+  });
+  return { web: { fetch: door, reach: open ? "public" : hosts } };
+}
+
+function openSearch(
+  { config, egress }: OpenToolsOptions,
+): Pick<ToolDeps, "search"> {
+  const { search } = config();
+  if (search === undefined) return {};
+  const { url, credential } = searchPlace(search);
+  const scheme = url.protocol === "http:" ? "http" as const : "https" as const;
+  const port = Number(url.port) || (scheme === "http" ? 80 : 443);
+  const host = url.hostname;
+  const door = egress.door({
+    caller: "tool:web_search",
+    hosts: [{ host, port, scheme }],
+    ...(credential === undefined
+      ? {}
+      : { credentials: [{ host, port, ...credential }] }),
+    limits: { totalMs: 30_000, responseBytesMax: 4_194_304 },
+    fix: () => "Check tools.search.url",
+  });
+  return { search: { config: search, fetch: door } };
+}
+
+/** The file tools' desk, when folders are named. */
+function openFiles(
+  { config, stateDir, store, clock }: OpenToolsOptions,
+): Pick<ToolDeps, "files"> {
+  const roots = () => {
+    const { roots, untrustedRoots } = config();
+    return [
+      ...roots.map((path) => ({ path, trusted: true })),
+      ...untrustedRoots.map((path) => ({ path, trusted: false })),
+    ];
+  };
+  if (roots().length === 0) return {};
+  const files = new FileDesk({
+    roots,
+    scratch: (agentId) => `${stateDir}/scratch/${agentId}`,
+    labels: store.fileLabels,
+    journal: store.journal,
+    clock,
+  });
+  return { files };
+}
