@@ -32,7 +32,7 @@ import {
 import { refusal, type WasmReader } from "./wasm_reader.ts";
 
 /** What a path may be charged for instructions it did not take, per point. */
-export const SPECULATION_MAX = 96;
+export const SPECULATION_MAX = 128;
 
 /** What the plan adds or replaces at an offset. */
 export const Change = {
