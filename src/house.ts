@@ -24,6 +24,9 @@ import { type Egress, makeEgress } from "./egress/egress.ts";
 import { type Gateway, openGateway } from "./gateway/gateway.ts";
 import type { GatewayDeps } from "./gateway/deps.ts";
 import { Approvals } from "./guard/approvals.ts";
+import { openSpending, type Spending } from "./guard/spending.ts";
+import { noticePayload, UsageDesk } from "./guard/usage_desk.ts";
+import { Metrics } from "./ops/metrics.ts";
 import { type Probe, Readiness } from "./ops/ready.ts";
 import { demoRow } from "./providers/demo.ts";
 import {
@@ -32,6 +35,7 @@ import {
   VENDOR_ROWS,
 } from "./providers/registry.ts";
 import { windowOf } from "./providers/models.ts";
+import { priceOf } from "./providers/prices.ts";
 import { makeRouter, type Router } from "./providers/route.ts";
 import type { Settings } from "./settings.ts";
 import { makeCipher } from "./store/cipher.ts";
@@ -185,6 +189,61 @@ function refusingTurns(desk: Turns, why: string): Turns {
   };
 }
 
+/** A model by its name; one that nobody serves has no price either. */
+function findModel(
+  router: Router,
+  name: string,
+): ReturnType<Router["resolve"]> | undefined {
+  try {
+    return router.resolve(name);
+  } catch (error) {
+    if (error instanceof AppError && error.code === "not_found") {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+/** Who pays for model calls, and who knows what they came to. */
+async function openPurse(
+  { clock, log }: HouseOptions,
+  rooms: {
+    store: Store;
+    router: Router;
+    settings(): Settings;
+    publish(...event: Parameters<Gateway["publish"]>): void;
+  },
+): Promise<{ spending: Spending & AsyncDisposable; usage: UsageDesk }> {
+  const { store, router, settings, publish } = rooms;
+  const config = () => settings().budgets;
+  const spending = await openSpending({
+    rows: store.usage,
+    journal: store.journal,
+    priceOf: (name) => {
+      const found = findModel(router, name);
+      if (found === undefined) return undefined;
+      const { provider: { id, kind }, model } = found;
+      return priceOf(`${id}:${model}`, { kind, config: settings().prices });
+    },
+    config,
+    clock,
+    log,
+    onNotice: (notice) => {
+      const { scope, name } = notice.limit;
+      publish(
+        "usage.budget",
+        noticePayload(notice),
+        (caller) =>
+          caller.isOwner ||
+          scope === "sender" && name === caller.principal.id ||
+          scope === "key" && name === caller.authority.credential,
+      );
+    },
+  });
+  const rows = store.usage;
+  return { spending, usage: new UsageDesk({ rows, spending, config, clock }) };
+}
+
 /** The gateway's view of the rest of the house. */
 function gatewayDeps(
   options: HouseOptions,
@@ -195,6 +254,9 @@ function gatewayDeps(
     desk: AgentDesk;
     engine: Engine;
     readiness: Readiness;
+    spending: Spending;
+    usage: UsageDesk;
+    metrics: Metrics;
     settings(): Settings;
   },
 ): GatewayDeps {
@@ -250,6 +312,9 @@ function gatewayDeps(
       posture,
     }),
     ready: () => readiness.check(),
+    spending: rooms.spending,
+    usage: rooms.usage,
+    metrics: () => rooms.metrics.text(),
     ...(safeMode === undefined ? {} : { safeMode }),
     version: VERSION,
     clock,
@@ -303,6 +368,14 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     makeEgress({ config: settings.egress, clock, log }),
   );
   const engine = await openEngine(options, egress);
+  let opened: Gateway | undefined;
+  const { spending, usage } = await openPurse(options, {
+    store,
+    router: engine.router,
+    settings: () => settings,
+    publish: (...event) => opened?.publish(...event),
+  });
+  opening.use(spending);
   const tokens = new Tokens({ store, clock, log });
   await options.beforeListening?.(tokens);
   const authenticator = new Authenticator({ tokens, clock, log });
@@ -337,6 +410,8 @@ export async function openHouse(options: HouseOptions): Promise<House> {
         return pinned.map((part) => ({ ...part, title: "Pinned memory" }));
       },
     },
+    spending,
+    usageText: (authority) => usage.text(authority),
     settings: () => agentSettings(settings),
     authorityOf: (record) => authorityFromRun(record),
     isLive: (record) => tokens.isLive(record.credential, record.revision),
@@ -345,7 +420,19 @@ export async function openHouse(options: HouseOptions): Promise<House> {
   });
   opening.defer(() => desk.drain(0));
   const readiness = new Readiness(probes(options, store), clock);
-  const gateway = opening.use(
+  const metrics = opening.use(
+    new Metrics({
+      watchTurns: (listener) => desk.watch(listener),
+      watchCalls: (listener) => spending.watch(listener),
+      runs: () => desk.counts(),
+      gateway: () =>
+        opened?.counts() ?? { sockets: 0, preAuth: 0, inFlight: 0 },
+      egress: () => egress.counts(),
+      budgets: () => usage.budgets(),
+      rssBytes: () => Deno.memoryUsage().rss,
+    }),
+  );
+  const gateway = opened = opening.use(
     await openGateway(gatewayDeps(options, {
       store,
       tokens,
@@ -353,10 +440,15 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       desk,
       engine,
       readiness,
+      spending,
+      usage,
+      metrics,
       settings: () => settings,
     })),
   );
-  opening.use(keepHouse(options, { store, tokens, settings: () => settings }));
+  opening.use(
+    keepHouse(options, { store, tokens, spending, settings: () => settings }),
+  );
   const closing = opening.move();
   return {
     gateway,
@@ -383,9 +475,10 @@ export async function openHouse(options: HouseOptions): Promise<House> {
 /** What is done now and then: tokens and transient sessions past their time go. */
 function keepHouse(
   { clock, log }: HouseOptions,
-  { store, tokens, settings }: {
+  { store, tokens, spending, settings }: {
     store: Store;
     tokens: Tokens;
+    spending: Spending;
     settings(): Settings;
   },
 ): AsyncDisposable {
@@ -395,6 +488,7 @@ function keepHouse(
       // Ends when the house closes.
       await clock.sleep(HOUSEKEEPING_MS, ending.signal);
       await tokens.endExpired();
+      await spending.flush();
       const kept = settings().store.transientHours * 3_600_000;
       const purged = await store.sessions.purgeTransient(clock.now() - kept);
       if (purged > 0) log("info", "store.transient_purged", { purged });

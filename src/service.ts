@@ -23,6 +23,7 @@ import type { StatusPayload } from "./core/methods.ts";
 import { Secret } from "./core/secret.ts";
 import { systemClock } from "./core/time.ts";
 import { VERSION } from "./core/version.ts";
+import { budgetText } from "./guard/budget.ts";
 import { type House, openHouse } from "./house.ts";
 import { banner } from "./ops/banner.ts";
 import { watchLifeline } from "./ops/lifeline.ts";
@@ -335,6 +336,7 @@ export async function startService(args: readonly string[]): Promise<number> {
         ...(house.setupHint === undefined
           ? {}
           : { setupHint: house.setupHint }),
+        budget: budgetText(settings.budgets),
         posture: { ...posture, isOff },
         grants: posture.grants,
         stateDir: reading.dir,

@@ -13,10 +13,12 @@ import {
 } from "./agent/config.ts";
 import { EgressConfig } from "./egress/config.ts";
 import { GatewayConfig } from "./gateway/config.ts";
+import { BudgetsConfig } from "./guard/budget.ts";
 import { GuardConfig } from "./guard/config.ts";
 import { LogConfig } from "./ops/config.ts";
 import { ProvidersConfig } from "./providers/config.ts";
 import { ModelsConfig } from "./providers/models.ts";
+import { PricesConfig } from "./providers/prices.ts";
 import { StoreConfig } from "./store/config.ts";
 import { ToolsConfig } from "./tools/config.ts";
 
@@ -29,6 +31,8 @@ export const Settings = z.strictObject({
   limits: AgentLimits,
   providers: ProvidersConfig,
   models: ModelsConfig,
+  prices: PricesConfig,
+  budgets: BudgetsConfig,
   tools: ToolsConfig,
   guard: GuardConfig,
   egress: EgressConfig,

@@ -15,6 +15,7 @@ export interface CommandContext {
   approvals: Approvals;
   abort(): string[];
   status(): Promise<string>;
+  usage(): Promise<string>;
   why(): string | undefined;
 }
 
@@ -77,6 +78,12 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     about: "this session and what runs",
     scope: "chat",
     run: (_, context) => context.status(),
+  },
+  usage: {
+    usage: "/usage",
+    about: "what today came to, and what is left",
+    scope: "chat",
+    run: (_, context) => context.usage(),
   },
   whoami: {
     usage: "/whoami",

@@ -9,6 +9,7 @@ import type { ModelEvent, ModelRequest } from "../core/model.ts";
 import type { Clock } from "../core/time.ts";
 import type { PolicyLine } from "../guard/config.ts";
 import type { Approvals } from "../guard/approvals.ts";
+import type { Spending } from "../guard/spending.ts";
 import type { Store } from "../store/store.ts";
 import type { Registry } from "../tools/registry.ts";
 import type {
@@ -55,6 +56,10 @@ export interface AgentDeps {
   models: Models;
   tools: Registry;
   approvals: Approvals;
+  /** Who pays for model calls, and whether there is something left. */
+  spending: Pick<Spending, "check" | "reserve" | "rowsFor">;
+  /** What one who spends, or the owner, is told of it. */
+  usageText?(authority: Authority): Promise<string>;
   /** What is shown beside the conversation; nothing where it is absent. */
   context?: ContextSources;
   settings(): AgentSettings;

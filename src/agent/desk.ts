@@ -22,6 +22,7 @@ import type { AgentDeps } from "./deps.ts";
 import { Lanes, Slots } from "./lanes.ts";
 import { Pasts } from "./pasts.ts";
 import { Holders, isPlain, senderOf, Waiting } from "./queue.ts";
+import { payerOf } from "./metered.ts";
 import { Rings } from "./ring.ts";
 import { type Desk, inputParts, type Taken, takeTurn } from "./take_turn.ts";
 import type {
@@ -211,6 +212,7 @@ export class AgentDesk implements Turns {
         isNew: false,
       };
     const run = toRun(request, { runId, now, agentId, session });
+    if (command === undefined) await this.#checkBudget(run, session);
     const acceptRows = [
       store.inbound.row(inbound.channel, inbound.account, inbound.id, {
         runId,
@@ -270,6 +272,14 @@ export class AgentDesk implements Turns {
         by.sender !== undefined && other.sender === by.sender;
       if (isReplaced) other.deadline.cancel("Replaced by a newer message");
     }
+  }
+
+  /** @throws {AppError} `budget` when nothing is left for this turn's model */
+  async #checkBudget(run: Run, session: Session): Promise<void> {
+    const { settings, models, spending } = this.#deps;
+    const model = run.model ?? session.model ??
+      settings().agents[run.agentId]?.model ?? (await models.chosen()).model;
+    spending.check(payerOf(run, model));
   }
 
   /** Runs a generator to its first event, then drives it on its own. */
@@ -445,6 +455,9 @@ export class AgentDesk implements Turns {
         approvals: this.#deps.approvals,
         abort: () => this.#abortOthers(sessionKey, taken.run.id),
         status: () => this.#describe(session),
+        usage: async () =>
+          await this.#deps.usageText?.(request.authority) ??
+            "Nothing is counted here.",
         why: () => this.#refusals.get(sessionKey),
       });
       yield { kind: "text", text };

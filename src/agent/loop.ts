@@ -17,6 +17,7 @@ import type { EndReason, TurnEventBody } from "../core/turn.ts";
 import { decideReply, type Decision } from "../guard/decide.ts";
 import { runCalls } from "./calls.ts";
 import { pendingCalls } from "./context.ts";
+import { inputTokensOf, meteredStream } from "./metered.ts";
 import { assembleTurn, makeRoom } from "./overflow.ts";
 import type { Running, Turn } from "./turn.ts";
 
@@ -105,7 +106,9 @@ async function* callModel(
   const reply = replyDecision(turn);
   const { request, account, estimate } = assembleTurn(turn, model);
   try {
-    const events = turn.deps.models.stream(model, request, deadline.signal);
+    const inputTokens = inputTokensOf(account);
+    const call = { model, request, inputTokens };
+    const events = meteredStream(turn, call, deadline.signal);
     for await (const event of events) {
       answer.take(event);
       if (event.kind === "text" && reply.verdict === "allow") {

@@ -16,6 +16,7 @@ import {
   measure,
   PRESSURE_MAX,
 } from "./context.ts";
+import { guessInput, meteredStream } from "./metered.ts";
 import { estimateAll } from "./tokens.ts";
 import type { Running, Turn } from "./turn.ts";
 
@@ -82,7 +83,10 @@ export async function* makeRoom(
   const isWorth = isOver || isLong || freed >= historyMax * WORTH_SHARE;
   if (cut === 0 || !isWorth) return false;
   const { summary, usage } = await compact({
-    stream: (...call) => deps.models.stream(...call),
+    stream: (model, request, signal) => {
+      const inputTokens = guessInput(request);
+      return meteredStream(turn, { model, request, inputTokens }, signal);
+    },
     now: () => deps.clock.now(),
     log: deps.log,
   }, {

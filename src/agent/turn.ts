@@ -178,6 +178,7 @@ export class Turn {
       ...messages.flatMap((message) =>
         store.messages.rows(this.session.id, message)
       ),
+      ...this.deps.spending.rowsFor(this.run.id),
     ];
     this.#savedRun = this.run;
     this.#savedSession = this.session;

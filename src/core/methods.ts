@@ -111,6 +111,38 @@ export const StatusPayload = z.object({
 });
 export type StatusPayload = z.infer<typeof StatusPayload>;
 
+/** What a number of model calls used. */
+export const UsageTotals = z.object({
+  calls: z.int(),
+  inputTokens: z.int(),
+  outputTokens: z.int(),
+  /** Of the input: what the vendor had kept, and was told to keep. */
+  cachedTokens: z.int(),
+  cacheWriteTokens: z.int(),
+  /** What the calls with a known price cost. */
+  usd: z.number(),
+  /** Whether that is all of them. */
+  priced: z.boolean(),
+  unpricedTokens: z.int(),
+});
+export type UsageTotals = z.infer<typeof UsageTotals>;
+
+/** How one limit stands today. */
+export const BudgetStanding = z.object({
+  scope: z.enum(["day", "agent", "key", "job", "sender"]),
+  name: z.string().optional(),
+  meter: z.enum(["usd", "tokens", "unpriced_tokens"]),
+  limit: z.number(),
+  spent: z.number(),
+  /** Held back for calls under way. */
+  reserved: z.number(),
+  share: z.number(),
+  /** The configuration line. */
+  because: z.string(),
+  resetsAt: z.int(),
+});
+export type BudgetStanding = z.infer<typeof BudgetStanding>;
+
 export const METHODS = {
   health: {
     scope: "read",
@@ -253,6 +285,40 @@ export const METHODS = {
       scope: z.string(),
       agents: z.array(z.object({ id: z.string(), name: z.string() })),
     }),
+  },
+  "usage.status": {
+    scope: "read",
+    about: "What today came to, and how the budgets stand",
+    input: Nothing,
+    output: z.object({
+      ts: z.int(),
+      day: z.string(),
+      today: UsageTotals,
+      budgets: z.array(BudgetStanding),
+    }),
+  },
+  "usage.cost": {
+    scope: "read",
+    about: "Tokens and money of the last days, grouped",
+    input: z.strictObject({
+      by: z.enum(["day", "model", "agent", "session", "key", "sender"])
+        .optional(),
+      days: z.int().min(1).max(800).optional(),
+    }),
+    output: z.object({
+      ts: z.int(),
+      by: z.string(),
+      from: z.string(),
+      to: z.string(),
+      total: UsageTotals,
+      rows: z.array(z.object({ name: z.string(), ...UsageTotals.shape })),
+    }),
+  },
+  "usage.budget": {
+    scope: "read",
+    about: "Every limit on spending, and how it stands today",
+    input: Nothing,
+    output: z.object({ ts: z.int(), budgets: z.array(BudgetStanding) }),
   },
   "token.create": {
     scope: "admin",

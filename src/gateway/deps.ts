@@ -15,6 +15,8 @@ import type {
 } from "../core/methods.ts";
 import type { ModelEvent, ModelRequest, Provider } from "../core/model.ts";
 import type { Clock } from "../core/time.ts";
+import type { Spending } from "../guard/spending.ts";
+import type { UsageDesk } from "../guard/usage_desk.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { GatewayLimits } from "./limits.ts";
 
@@ -134,6 +136,12 @@ export interface GatewayDeps {
   version: string;
   clock: Clock;
   log: Log;
+  /** Who pays for model calls that do not go through the agent. */
+  spending?: Pick<Spending, "reservePass">;
+  /** What was spent, as it is asked for. */
+  usage?: Pick<UsageDesk, "today" | "cost" | "budgets">;
+  /** Numbers for Prometheus. */
+  metrics?(): Promise<{ type: string; text: string }>;
   /** Told of model calls that did not go through the agent. Must not throw. */
   recordUsage?(passed: PassedUsage): void;
   /** Who probably holds the port, when it is busy. */

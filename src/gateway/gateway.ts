@@ -8,7 +8,7 @@
  * @module
  */
 import { Hono } from "@hono/hono";
-import type { Principal } from "../core/authority.ts";
+import type { Principal, Scope } from "../core/authority.ts";
 import { AppError, errorText, ignore } from "../core/errors.ts";
 import { CLOSE, type EventName } from "../core/protocol.ts";
 import { makeId } from "../core/ids.ts";
@@ -97,7 +97,7 @@ class Room {
       health: this.health,
       host: deps.config.host,
       startedAt,
-      moreEvents: [],
+      moreEvents: ["config.changed", "usage.budget"],
     });
     const turns = new RateByKind(
       rate(limits.ownerTurnsPerSecond, limits.ownerTurnsBurst),
@@ -242,12 +242,14 @@ function makeApp(on: RouteDeps): Hono<Env> {
     getPath: (_request, options) =>
       (options as { env: Env["Bindings"] }).env.call.path,
   });
-  for (const { method, path, scope, handle } of ROUTES) {
+  for (const { method, path, scope, orScope, handle } of ROUTES) {
     app.on(method, path, (c) => {
       const { call } = c.env;
+      const mayPass = (one: Scope | undefined) =>
+        one !== undefined && call.caller.authority.scopes.has(one);
       if (
         scope !== "public" && scope !== "handshake" &&
-        !call.caller.authority.scopes.has(scope)
+        !mayPass(scope) && !mayPass(orScope)
       ) {
         throw new AppError(
           "forbidden",

@@ -9,6 +9,7 @@
  */
 import type { z } from "zod";
 import type { RunView, TurnRequest } from "../agent/turns.ts";
+import { dayOf } from "../core/cost.ts";
 import { AppError } from "../core/errors.ts";
 import { agentOf } from "../core/ids.ts";
 import type { ImagePart, StoredMessage } from "../core/message.ts";
@@ -348,6 +349,18 @@ class Work {
   }
 }
 
+/** @throws {AppError} `unavailable` where nothing is counted */
+function usageOf(deps: GatewayDeps): NonNullable<GatewayDeps["usage"]> {
+  if (deps.usage !== undefined) return deps.usage;
+  throw new AppError("unavailable", "Cannot say: nothing is counted here");
+}
+
+/** Whose spending a caller may see: the owner all, everyone else their own. */
+function spenderOf({ isOwner, principal, authority }: Caller) {
+  if (isOwner) return undefined;
+  return { principal: principal.id, credential: authority.credential };
+}
+
 /** The table. */
 export function makeHandlers(on: MethodDeps): Handlers {
   const { deps, health } = on;
@@ -412,6 +425,22 @@ export function makeHandlers(on: MethodDeps): Handlers {
           .map(({ id, name }) => ({ id, name })),
       };
     },
+    "usage.status": async (_, { caller }) => {
+      const desk = usageOf(deps);
+      const ts = deps.clock.now();
+      const who = spenderOf(caller);
+      const today = await desk.today(who);
+      return { ts, day: dayOf(ts), today, budgets: desk.budgets(who) };
+    },
+    "usage.cost": async ({ by = "day", days = 7 }, { caller }) => {
+      const query = { by, days };
+      const cost = await usageOf(deps).cost(query, spenderOf(caller));
+      return { ts: deps.clock.now(), by, ...cost };
+    },
+    "usage.budget": (_, { caller }) => ({
+      ts: deps.clock.now(),
+      budgets: usageOf(deps).budgets(spenderOf(caller)),
+    }),
     // Parsed on the way out: a row's further fields (its hash) stay here.
     "token.create": async (params, { caller }) =>
       METHODS["token.create"].output.parse(

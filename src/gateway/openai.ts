@@ -22,6 +22,7 @@ import {
   type Piece,
 } from "./openai_answer.ts";
 import { type ChatRequest, parseChatRequest } from "./openai_schema.ts";
+import { estimateBody, PaidPass } from "./paid.ts";
 import {
   forwardChat,
   replaceModel,
@@ -177,26 +178,40 @@ async function passThrough(
       { details: { param: "model", code: "model_not_allowed" } },
     );
   }
-  const onUsage = (usage: Usage) =>
-    deps.recordUsage?.({
-      principal: id,
-      credential: authority.credential,
-      model: full,
-      usage,
-    });
-  if (provider.forward !== undefined) {
-    return await forwardChat(
-      replaceModel(asked.text, asked.body.model, model),
-      { call, limits, onUsage, forward: provider.forward.bind(provider) },
+  const who = { principal: id, credential: authority.credential, model: full };
+  const estimate = estimateBody(asked.text, asked.body);
+  const hold = await deps.spending?.reservePass({ ...who, ...estimate });
+  const paid = new PaidPass(hold, estimate);
+  const onUsage = (usage: Usage) => {
+    paid.used(usage);
+    deps.recordUsage?.({ ...who, usage });
+  };
+  try {
+    if (provider.forward !== undefined) {
+      return await forwardChat(
+        replaceModel(asked.text, asked.body.model, model),
+        {
+          call,
+          limits,
+          onUsage,
+          onEnd: (bytes) => paid.end(bytes),
+          forward: provider.forward.bind(provider),
+        },
+      );
+    }
+    const request = parseChatRequest(asked.body);
+    const events = deps.router.stream(
+      full,
+      toModelRequest(request, deps.clock.now()),
+      call.signal,
     );
+    const pieces = paid.over(toPieces(events, onUsage));
+    return await answer(call, on, { request, pieces });
+  } catch (error) {
+    // What was settled stays so; a call that never answered cost nothing.
+    paid.end(call.signal.aborted ? 1 : 0);
+    throw error;
   }
-  const request = parseChatRequest(asked.body);
-  const events = deps.router.stream(
-    full,
-    toModelRequest(request, deps.clock.now()),
-    call.signal,
-  );
-  return await answer(call, on, { request, pieces: toPieces(events, onUsage) });
 }
 
 function resolve(

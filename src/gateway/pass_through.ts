@@ -157,6 +157,8 @@ export interface ForwardOptions {
     signal: AbortSignal,
   ): Promise<Response>;
   onUsage(usage: Usage): void;
+  /** It is over, with so many bytes of an answer; 0 for a refusal. */
+  onEnd(answerBytes: number): void;
 }
 
 const encoder = new TextEncoder();
@@ -173,7 +175,10 @@ export async function forwardChat(
     encoder.encode(body),
     signal,
   );
-  if (!answer.ok) return await toVendorError(answer, limits);
+  if (!answer.ok) {
+    options.onEnd(0);
+    return await toVendorError(answer, limits);
+  }
   const type = answer.headers.get("content-type") ?? "application/json";
   if (type.startsWith("text/event-stream") && answer.body !== null) {
     return streamOn(answer.body, options);
@@ -182,6 +187,7 @@ export async function forwardChat(
   const tail = bytes.subarray(Math.max(0, bytes.length - limits.tailBytesMax));
   const usage = findUsage(new TextDecoder().decode(tail));
   if (usage !== undefined) options.onUsage(usage);
+  options.onEnd(bytes.length);
   return new Response(bytes, {
     status: answer.status,
     headers: { "content-type": type },
@@ -226,6 +232,14 @@ function streamOn(
   const { call } = options;
   const reader = from.getReader();
   const tail = new Tail(options.limits.tailBytesMax);
+  let sent = 0;
+  const end = () => {
+    const usage = findUsage(tail.text());
+    if (usage !== undefined) options.onUsage(usage);
+    // Whoever stops reading early is not answered for nothing.
+    options.onEnd(Math.max(sent, 1));
+    call.end();
+  };
   call.isStreaming = true;
   const body = new ReadableStream<Uint8Array>({
     // No async function: this runs once for every token of a stream.
@@ -233,21 +247,20 @@ function streamOn(
       reader.read().then(({ done, value }) => {
         if (!done) {
           tail.add(value);
+          sent += value.byteLength;
           controller.enqueue(value);
           return;
         }
-        const usage = findUsage(tail.text());
-        if (usage !== undefined) options.onUsage(usage);
-        call.end();
+        end();
         controller.close();
       }, (error) => {
         controller.enqueue(encoder.encode(errorFrame(toStreamError(error))));
-        call.end();
+        end();
         controller.close();
       }),
     cancel: async () => {
       call.abort(new AppError("cancelled", "The client left"));
-      call.end();
+      end();
       await reader.cancel().catch(ignore("the vendor's stream was over"));
     },
   }, { highWaterMark: 0 });

@@ -18,6 +18,8 @@ export interface Route {
   method: "GET" | "POST";
   path: string;
   scope: Scope | "public" | "handshake";
+  /** One that will do as well. */
+  orScope?: Scope;
   about: string;
   handle(call: Call, on: RouteDeps): Response | Promise<Response>;
 }
@@ -62,6 +64,21 @@ export const ROUTES: readonly Route[] = [
         : "unavailable";
       const detail = await on.mayRead(call) ? { checks } : {};
       return json({ status, ...detail }, isReady ? 200 : 503);
+    },
+  },
+  {
+    method: "GET",
+    path: "/metrics",
+    scope: "metrics",
+    orScope: "read",
+    about: "Numbers for Prometheus",
+    handle: async (_, on) => {
+      const { metrics } = on.deps;
+      if (metrics === undefined) {
+        throw new AppError("unavailable", "Cannot answer: nothing is counted");
+      }
+      const { type, text } = await metrics();
+      return new Response(text, { headers: { "content-type": type } });
     },
   },
   {

@@ -16,6 +16,8 @@ export interface BannerFacts {
   /** Set when the token came from the environment. */
   isTokenFromEnv: boolean;
   model: { model: string; because: string };
+  /** What may be spent. */
+  budget: string;
   /** How to get a real model, when this is a stand-in. */
   setupHint?: string;
   posture: { tried: number; refused: number; isOff: boolean };
@@ -72,6 +74,7 @@ export function banner(facts: BannerFacts): string {
       warn(`a scripted stand-in, not a model: ${facts.setupHint}`),
     ]);
   }
+  rows.push(["budget", facts.budget]);
   const line = sandboxLine(facts);
   rows.push(["sandbox", facts.posture.isOff ? warn(line) : line]);
   rows.push(["state", facts.stateDir]);

@@ -49,6 +49,10 @@ export const COLLECTIONS = {
   file_bytes: { version: 1 },
   file_undo: { version: 1 },
   mcp_pin: { version: 1 },
+  usage: { version: 1 },
+  usage_day: { version: 1 },
+  usage_total: { version: 1 },
+  usage_open: { version: 1 },
   audit: { version: 1 },
 } as const satisfies Readonly<Record<string, Collection>>;
 

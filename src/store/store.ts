@@ -27,6 +27,7 @@ import { migrate, type Migration, MIGRATIONS } from "./schema.ts";
 import { Sessions } from "./sessions.ts";
 import { Summaries } from "./summaries.ts";
 import { TokenRows } from "./tokens.ts";
+import { UsageRows } from "./usage.ts";
 import { Codec, Values } from "./values.ts";
 
 /** What a store is opened with. */
@@ -55,6 +56,7 @@ export interface Store extends AsyncDisposable {
   readonly blobs: Blobs;
   readonly fileLabels: FileLabels;
   readonly mcpPins: McpPins;
+  readonly usage: UsageRows;
   readonly audit: Audit;
   /** Milliseconds a synced write took, for readiness. */
   probe(): Promise<number>;
@@ -112,6 +114,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     blobs: new Blobs(values),
     fileLabels: new FileLabels(values),
     mcpPins: new McpPins(values),
+    usage: new UsageRows(values),
     audit,
     probe: async () => {
       const begun = performance.now();

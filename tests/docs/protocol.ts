@@ -123,9 +123,9 @@ deltas merged, one that stays behind is closed.`;
 
 /** The whole document. */
 export function makeProtocolDoc(): Promise<string> {
-  const routes = ROUTES.map(({ method, path, scope, about }) => [
+  const routes = ROUTES.map(({ method, path, scope, orScope, about }) => [
     code(`${method} ${path}`),
-    scope,
+    orScope === undefined ? scope : `${scope} or ${orScope}`,
     about,
   ]);
   const methods = Object.entries(METHODS).map((

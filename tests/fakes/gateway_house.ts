@@ -21,6 +21,7 @@ import type {
   SessionRow,
 } from "../../src/gateway/deps.ts";
 import { type Gateway, openGateway } from "../../src/gateway/gateway.ts";
+import { totalOf } from "../../src/guard/usage_desk.ts";
 import type { GatewayLimits } from "../../src/gateway/limits.ts";
 import { FakeTurns } from "./turns.ts";
 
@@ -173,6 +174,12 @@ export async function openGatewayHouse(
     clock: systemClock,
     log: silentLog,
     recordUsage: (usage) => passed.push(usage),
+    usage: {
+      today: () => Promise.resolve(totalOf([])),
+      cost: () =>
+        Promise.resolve({ from: "", to: "", total: totalOf([]), rows: [] }),
+      budgets: () => [],
+    },
     limits: options.limits ?? {},
     ...options.deps,
   };

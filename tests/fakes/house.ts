@@ -12,13 +12,21 @@ import { AgentDesk } from "../../src/agent/desk.ts";
 import type { ContextSources } from "../../src/agent/sections.ts";
 import type { TurnRequest } from "../../src/agent/turns.ts";
 import { Authority, type AuthorityRecord } from "../../src/core/authority.ts";
+import type { Price } from "../../src/core/cost.ts";
 import { label } from "../../src/core/label.ts";
 import { silentLog } from "../../src/core/log.ts";
 import { type Clock, systemClock } from "../../src/core/time.ts";
 import type { Tool } from "../../src/core/tool.ts";
 import type { TurnEvent } from "../../src/core/turn.ts";
 import { Approvals } from "../../src/guard/approvals.ts";
+import { BudgetsConfig } from "../../src/guard/budget.ts";
 import type { PolicyLine } from "../../src/guard/config.ts";
+import {
+  type BudgetNotice,
+  openSpending,
+  type Spending,
+} from "../../src/guard/spending.ts";
+import { UsageDesk } from "../../src/guard/usage_desk.ts";
 import { openStore, type Store } from "../../src/store/store.ts";
 import { makeTools, type ToolDeps } from "../../src/tools/all.ts";
 import { mathEval } from "../../src/tools/math.ts";
@@ -62,6 +70,10 @@ export interface FakeHouseOptions {
   toolDeps?: Partial<ToolDeps> | ((store: Store) => Partial<ToolDeps>);
   dir?: string;
   clock?: Clock;
+  budgets?: Parameters<typeof BudgetsConfig.parse>[0];
+  /** What models cost; without it nobody knows. */
+  priceOf?(model: string): Price | undefined;
+  onBudget?(notice: BudgetNotice): void;
 }
 
 /** A desk, its store and its models. */
@@ -70,6 +82,8 @@ export interface FakeHouse extends AsyncDisposable {
   store: Store;
   models: FakeModels;
   approvals: Approvals;
+  spending: Spending;
+  usage: UsageDesk;
   /** Sends a message and collects its events to the end. */
   say(text: string, change?: Partial<TurnRequest>): Promise<TurnEvent[]>;
 }
@@ -138,6 +152,22 @@ export async function fakeHouse(
     trusted: new Set<string>(),
     toolsDenied: [],
   };
+  const budgets = BudgetsConfig.parse(options.budgets ?? {});
+  const spending = await openSpending({
+    rows: store.usage,
+    journal: store.journal,
+    priceOf: options.priceOf ?? (() => undefined),
+    config: () => budgets,
+    clock,
+    log: silentLog,
+    ...(options.onBudget === undefined ? {} : { onNotice: options.onBudget }),
+  });
+  const usage = new UsageDesk({
+    rows: store.usage,
+    spending,
+    config: () => budgets,
+    clock,
+  });
   const desk = new AgentDesk({
     store,
     models,
@@ -156,6 +186,8 @@ export async function fakeHouse(
     ]),
     approvals,
     ...(options.context === undefined ? {} : { context: options.context }),
+    spending,
+    usageText: (authority) => usage.text(authority),
     settings: () => settings,
     authorityOf: (record) => new Authority(record),
     isLive: () => true,
@@ -167,10 +199,13 @@ export async function fakeHouse(
     store,
     models,
     approvals,
+    spending,
+    usage,
     say: async (text, change) =>
       await collect((await desk.start(request(text, change))).events),
     [Symbol.asyncDispose]: async () => {
       await desk.drain(0);
+      await spending[Symbol.asyncDispose]();
       await store[Symbol.asyncDispose]();
     },
   };

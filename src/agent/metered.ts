@@ -1,0 +1,145 @@
+/**
+ * A model call that is paid for: reserved before it is made, settled when it is
+ * over, however it ends.
+ *
+ * Never: a run calls a model around this.
+ *
+ * @module
+ */
+import type { ContextAccount } from "../core/methods.ts";
+import { NO_USAGE, type Usage } from "../core/message.ts";
+import {
+  ModelError,
+  type ModelEvent,
+  type ModelRequest,
+} from "../core/model.ts";
+import type { Run } from "../store/runs.ts";
+import type { UsageOwner } from "../store/usage.ts";
+import { estimateAll, estimateText } from "./tokens.ts";
+import type { Turn } from "./turn.ts";
+
+/** What a guess of the input may be short of, in shares of it. */
+const MARGIN = { vendor: 1.05, estimate: 1.25 } as const;
+const OUTPUT_TOKENS_DEFAULT = 8_192;
+
+/** The job a session belongs to, if it is one's. */
+function jobOf(sessionKey: string): string | undefined {
+  const [, , kind, job] = sessionKey.split(":");
+  return kind === "cron" ? job : undefined;
+}
+
+/** Who pays for a run's calls. */
+export function payerOf(run: Run, model: string): UsageOwner {
+  const { principal, credential } = run.authority;
+  const job = jobOf(run.sessionKey);
+  return {
+    agent: run.agentId,
+    model,
+    principal,
+    credential,
+    session: run.transient ? "-" : run.sessionKey,
+    ...(job === undefined ? {} : { job }),
+  };
+}
+
+/** Input tokens of a request, rather high than low. */
+export function inputTokensOf(
+  account: Pick<ContextAccount, "usedTokens" | "counted">,
+): number {
+  return Math.ceil(account.usedTokens * MARGIN[account.counted]);
+}
+
+/** The same for a request that was not assembled from a turn's context. */
+export function guessInput(request: Omit<ModelRequest, "model">): number {
+  const tokens = estimateText(request.system ?? "") +
+    estimateAll(request.messages);
+  return Math.ceil(tokens * MARGIN.estimate);
+}
+
+/** Counts what streamed, for when the vendor does not. */
+class Watch {
+  usage: Usage = NO_USAGE;
+  hasBegun = false;
+  hasEnded = false;
+  #output = 0;
+
+  take(event: ModelEvent): void {
+    this.hasBegun = true;
+    switch (event.kind) {
+      case "text":
+      case "thinking":
+        this.#output += estimateText(event.text);
+        break;
+      case "tool_call":
+        this.#output += estimateText(JSON.stringify(event.args) ?? "") + 8;
+        break;
+      case "usage":
+        this.usage = event.usage;
+        break;
+      case "end":
+        this.hasEnded = true;
+    }
+  }
+
+  /** The vendor's word where it gave one and was not cut off. */
+  get isCounted(): boolean {
+    return this.hasEnded &&
+      this.usage.inputTokens + this.usage.outputTokens > 0;
+  }
+
+  /** What was used at least, as far as can be told. */
+  guess(inputTokens: number): Usage {
+    return {
+      ...this.usage,
+      inputTokens: this.usage.inputTokens || inputTokens,
+      outputTokens: Math.max(this.usage.outputTokens, this.#output),
+    };
+  }
+}
+
+/** Failures after which the vendor may have worked all the same. */
+function mayHaveWorked(error: unknown, signal: AbortSignal): boolean {
+  return signal.aborted || error instanceof ModelError &&
+      error.class === "timeout";
+}
+
+/**
+ * Streams one call of a turn.
+ *
+ * @throws {AppError} `budget` before anything is asked, then what the model throws
+ */
+export async function* meteredStream(
+  turn: Turn,
+  call: {
+    model: string;
+    request: Omit<ModelRequest, "model">;
+    inputTokens: number;
+  },
+  signal: AbortSignal,
+): AsyncGenerator<ModelEvent, void, undefined> {
+  const { spending, models } = turn.deps;
+  const { model, request, inputTokens } = call;
+  const hold = await spending.reserve({
+    ...payerOf(turn.run, model),
+    runId: turn.run.id,
+    step: turn.run.step,
+    inputTokens,
+    outputTokensMax: (request.outputTokensMax ?? OUTPUT_TOKENS_DEFAULT) +
+      (request.thinkingTokens ?? 0),
+  });
+  const watch = new Watch();
+  let isWorking = true;
+  try {
+    for await (const event of models.stream(model, request, signal)) {
+      watch.take(event);
+      yield event;
+    }
+  } catch (error) {
+    isWorking = watch.hasBegun || mayHaveWorked(error, signal);
+    throw error;
+  } finally {
+    if (watch.isCounted) hold.settle(watch.usage, "vendor");
+    else if (isWorking) hold.settle(watch.guess(inputTokens), "estimate");
+    else hold.release();
+  }
+}

@@ -1,0 +1,272 @@
+/**
+ * Numbers for Prometheus: counted from the events of turns, from settled calls
+ * and the door's own counts; the library is loaded when they are first asked
+ * for.
+ *
+ * Never: a label whose values a stranger can make more of without end.
+ *
+ * @module
+ */
+import type { RunView } from "../agent/turns.ts";
+import { NANO } from "../core/cost.ts";
+import type { BudgetStanding } from "../core/methods.ts";
+import type { TurnEvent } from "../core/turn.ts";
+import type { EgressCount } from "../egress/egress.ts";
+import type { UsageCall } from "../store/usage.ts";
+
+/** Label values of one series; what comes after is counted as `other`. */
+const VALUES_MAX = 500;
+const LAG_EVERY_MS = 500;
+
+type Labels = Readonly<Record<string, string>>;
+
+/** Where the numbers come from. */
+export interface MetricsSources {
+  /** The events of every turn. */
+  watchTurns(listener: (event: TurnEvent, run: RunView) => void): Disposable;
+  /** Every model call that was settled. */
+  watchCalls(listener: (call: UsageCall) => void): Disposable;
+  runs(): { running: number; queued: number };
+  gateway(): { sockets: number; preAuth: number; inFlight: number };
+  egress(): readonly EgressCount[];
+  budgets(): readonly BudgetStanding[];
+  rssBytes(): number;
+}
+
+/** The names, kinds and meanings of all series. */
+export const SERIES = {
+  carapace_turns_total: {
+    kind: "counter",
+    help: "Turns that ended, by agent and reason",
+    labels: ["agent", "reason"],
+  },
+  carapace_steps_total: {
+    kind: "counter",
+    help: "Model calls of turns that were begun",
+    labels: ["agent", "model"],
+  },
+  carapace_tool_calls_total: {
+    kind: "counter",
+    help: "Decisions on tool calls, by tool and verdict",
+    labels: ["tool", "verdict"],
+  },
+  carapace_model_calls_total: {
+    kind: "counter",
+    help: "Settled model calls; agent is - for those past the agents",
+    labels: ["agent", "model"],
+  },
+  carapace_tokens_total: {
+    kind: "counter",
+    help: "Tokens; cached and cache_write are parts of input",
+    labels: ["agent", "model", "kind"],
+  },
+  carapace_cost_usd_total: {
+    kind: "counter",
+    help: "What model calls with a known price cost",
+    labels: ["agent", "model"],
+  },
+  carapace_egress_requests_total: {
+    kind: "counter",
+    help: "Requests at the one door out, by caller, rule and how they came out",
+    labels: ["caller", "rule", "verdict"],
+  },
+  carapace_turns_running: {
+    kind: "gauge",
+    help: "Turns that run now",
+    labels: [],
+  },
+  carapace_turns_queued: {
+    kind: "gauge",
+    help: "Turns that wait for a place",
+    labels: [],
+  },
+  carapace_sockets: {
+    kind: "gauge",
+    help: "WebSockets, by whether they said who they are",
+    labels: ["state"],
+  },
+  carapace_requests_in_flight: {
+    kind: "gauge",
+    help: "Requests being answered",
+    labels: [],
+  },
+  carapace_budget_spent_ratio: {
+    kind: "gauge",
+    help: "The share of each limit that today has used",
+    labels: ["scope", "name", "meter"],
+  },
+  carapace_event_loop_lag_seconds: {
+    kind: "gauge",
+    help: "The longest delay of a timer since the last scrape",
+    labels: [],
+  },
+  carapace_resident_bytes: {
+    kind: "gauge",
+    help: "Memory of the process",
+    labels: [],
+  },
+} as const satisfies Record<
+  string,
+  { kind: "counter" | "gauge"; help: string; labels: readonly string[] }
+>;
+type SeriesName = keyof typeof SERIES;
+
+/** Counts and shows. Disposing ends the listening. */
+export class Metrics implements Disposable {
+  readonly #sources: MetricsSources;
+  readonly #counts = new Map<
+    SeriesName,
+    Map<string, { labels: Labels; value: number }>
+  >();
+  readonly #stack = new DisposableStack();
+  #lagMs = 0;
+  #registry: Promise<{ type: string; text(): Promise<string> }> | undefined;
+
+  constructor(sources: MetricsSources) {
+    this.#sources = sources;
+    this.#stack.use(sources.watchTurns((event, run) => this.#turn(event, run)));
+    this.#stack.use(sources.watchCalls((call) => this.#call(call)));
+    let last = performance.now();
+    const timer = setInterval(() => {
+      const now = performance.now();
+      this.#lagMs = Math.max(this.#lagMs, now - last - LAG_EVERY_MS);
+      last = now;
+    }, LAG_EVERY_MS);
+    Deno.unrefTimer(timer);
+    this.#stack.defer(() => clearInterval(timer));
+  }
+
+  [Symbol.dispose](): void {
+    this.#stack[Symbol.dispose]();
+  }
+
+  #count(name: SeriesName, labels: Labels, by = 1): void {
+    let series = this.#counts.get(name);
+    if (series === undefined) this.#counts.set(name, series = new Map());
+    const key = JSON.stringify(labels);
+    let row = series.get(key);
+    if (row === undefined) {
+      const isFull = series.size >= VALUES_MAX;
+      const own = isFull
+        ? Object.fromEntries(Object.keys(labels).map((one) => [one, "other"]))
+        : labels;
+      const place = isFull ? JSON.stringify(own) : key;
+      row = series.get(place) ?? { labels: own, value: 0 };
+      series.set(place, row);
+    }
+    row.value += by;
+  }
+
+  #turn(event: TurnEvent, { agentId: agent }: RunView): void {
+    switch (event.kind) {
+      case "step":
+        this.#count("carapace_steps_total", { agent, model: event.model });
+        break;
+      case "decision": {
+        // An unknown name is the model's word: it must not make a series.
+        const { verdict } = event;
+        const isKnown = /^[a-z][a-z0-9_]{0,63}$/.test(event.name);
+        const tool = isKnown ? event.name : "other";
+        this.#count("carapace_tool_calls_total", { tool, verdict });
+        break;
+      }
+      case "end":
+        this.#count("carapace_turns_total", { agent, reason: event.reason });
+    }
+  }
+
+  #call({ agent, model, usage, nano }: UsageCall): void {
+    this.#count("carapace_model_calls_total", { agent, model });
+    const tokens = {
+      input: usage.inputTokens,
+      output: usage.outputTokens,
+      cached: usage.cachedTokens,
+      cache_write: usage.cacheWriteTokens,
+    };
+    for (const [kind, count] of Object.entries(tokens)) {
+      this.#count("carapace_tokens_total", { agent, model, kind }, count);
+    }
+    this.#count("carapace_cost_usd_total", { agent, model }, nano / NANO);
+  }
+
+  /** What the gauges and the door say now. */
+  #now(name: SeriesName): { labels: Labels; value: number }[] | undefined {
+    const { runs, gateway, egress, budgets, rssBytes } = this.#sources;
+    const one = (value: number) => [{ labels: {}, value }];
+    switch (name) {
+      case "carapace_turns_running":
+        return one(runs().running);
+      case "carapace_turns_queued":
+        return one(runs().queued);
+      case "carapace_sockets": {
+        const { sockets, preAuth } = gateway();
+        return [
+          { labels: { state: "ready" }, value: sockets - preAuth },
+          { labels: { state: "handshake" }, value: preAuth },
+        ];
+      }
+      case "carapace_requests_in_flight":
+        return one(gateway().inFlight);
+      case "carapace_egress_requests_total":
+        return egress().map(({ caller, rule, verdict, count }) => ({
+          labels: { caller, rule, verdict },
+          value: count,
+        }));
+      case "carapace_budget_spent_ratio":
+        return budgets().slice(0, VALUES_MAX).map((row) => ({
+          labels: { scope: row.scope, name: row.name ?? "", meter: row.meter },
+          value: row.share,
+        }));
+      case "carapace_event_loop_lag_seconds": {
+        const lag = Math.max(0, this.#lagMs) / 1000;
+        this.#lagMs = 0;
+        return one(lag);
+      }
+      case "carapace_resident_bytes":
+        return one(rssBytes());
+      default:
+        return undefined;
+    }
+  }
+
+  async #open(): Promise<{ type: string; text(): Promise<string> }> {
+    const { Counter, Gauge, Registry } = await import("prom-client");
+    const registry = new Registry();
+    for (const [name, { kind, help, labels }] of Object.entries(SERIES)) {
+      const read = () =>
+        this.#now(name as SeriesName) ??
+          [...this.#counts.get(name as SeriesName)?.values() ?? []];
+      const common = {
+        name,
+        help,
+        labelNames: [...labels],
+        registers: [registry],
+      };
+      if (kind === "counter") {
+        new Counter({
+          ...common,
+          collect() {
+            this.reset();
+            for (const row of read()) this.inc(row.labels, row.value);
+          },
+        });
+      } else {
+        new Gauge({
+          ...common,
+          collect() {
+            this.reset();
+            for (const row of read()) this.set(row.labels, row.value);
+          },
+        });
+      }
+    }
+    return { type: registry.contentType, text: () => registry.metrics() };
+  }
+
+  /** Everything, in Prometheus's text format. */
+  async text(): Promise<{ type: string; text: string }> {
+    this.#registry ??= this.#open();
+    const { type, text } = await this.#registry;
+    return { type, text: await text() };
+  }
+}
