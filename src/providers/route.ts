@@ -18,6 +18,7 @@ import {
   splitModel,
 } from "../core/model.ts";
 import { type Clock, limitSignal } from "../core/time.ts";
+import { type BreakerLimits, Breakers } from "./breaker.ts";
 import type { ProviderEntry } from "./registry.ts";
 import { AUTO_MODEL } from "./vendor.ts";
 import { isAlive } from "./wire.ts";
@@ -38,7 +39,10 @@ export interface ListedModel extends ModelInfo {
 }
 
 /** A request before its model is known by the vendor's name. */
-export type RoutedRequest = Omit<ModelRequest, "model">;
+export type RoutedRequest = Omit<ModelRequest, "model"> & {
+  /** Another model stands by: then nothing is tried twice. */
+  hasFallback?: boolean;
+};
 
 /** What {@linkcode makeRouter} is made of. */
 export interface RouterDeps {
@@ -47,6 +51,7 @@ export interface RouterDeps {
   log: Log;
   /** From 0 up to 1; spreads retries. */
   random: () => number;
+  breaker?: Partial<BreakerLimits>;
 }
 
 /** The way to every model. */
@@ -69,6 +74,7 @@ export interface Router {
 export function makeRouter(deps: RouterDeps): Router {
   const byId = new Map(deps.entries.map((one) => [one.provider.id, one]));
   const lists = new Map<string, { at: number; models: ModelInfo[] }>();
+  const breakers = new Breakers(deps, deps.breaker);
 
   const find = (name: string) => {
     const split = splitModel(name);
@@ -141,9 +147,11 @@ export function makeRouter(deps: RouterDeps): Router {
       }));
       return all.flat();
     },
-    async *stream(name, request, signal) {
+    async *stream(name, { hasFallback, ...request }, signal) {
       const { entry, model } = await settle(name, signal);
-      yield* streamPatiently({ deps, entry, signal }, { ...request, model });
+      const retriesMax = hasFallback === true ? 0 : entry.retriesMax;
+      const attempt = { deps, breakers, entry, retriesMax, signal };
+      yield* streamPatiently(attempt, { ...request, model });
     },
   };
 }
@@ -154,7 +162,9 @@ const NOT_CHAT =
 
 interface Attempt {
   deps: RouterDeps;
+  breakers: Breakers;
   entry: ProviderEntry;
+  retriesMax: number;
   signal: AbortSignal;
 }
 
@@ -163,17 +173,22 @@ async function* streamPatiently(
   attempt: Attempt,
   request: ModelRequest,
 ): AsyncGenerator<ModelEvent, void, undefined> {
-  const { deps, entry, signal } = attempt;
+  const { deps, breakers, entry, retriesMax, signal } = attempt;
   for (let retries = 0;; retries++) { // ends at retriesMax
     let hasSpoken = false;
+    const pass = breakers.enter(`${entry.provider.id}:${request.model}`);
     try {
       for await (const event of streamWatched(attempt, request)) {
         hasSpoken ||= event.kind !== "usage";
+        if (event.kind === "end") pass.succeed();
+        else if (hasSpoken) pass.hear();
         yield event;
       }
       return;
     } catch (error) {
-      const waitMs = hasSpoken || signal.aborted || retries >= entry.retriesMax
+      if (signal.aborted) throw error;
+      const mayHelp = pass.fail(error);
+      const waitMs = hasSpoken || retries >= retriesMax || !mayHelp
         ? undefined
         : waitBefore(error, retries, deps.random);
       if (waitMs === undefined) throw error;
@@ -185,6 +200,8 @@ async function* streamPatiently(
         class: (error as ModelError).class,
       });
       await deps.clock.sleep(waitMs, signal);
+    } finally {
+      pass.leave();
     }
   }
 }

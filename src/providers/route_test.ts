@@ -321,3 +321,68 @@ Deno.test("waitBefore() backs off with jitter up to a cap", () => {
   assert.equal(waitBefore(busy(), 0, () => 0), 250);
   assert.equal(waitBefore(busy(7000), 0, () => 0), 7250);
 });
+
+Deno.test("stream() leaves a model alone that keeps failing, and asks it again later", async () => {
+  const clock = new FakeClock();
+  let isUp = false;
+  const one = entry("a", [() => isUp ? play(TEXT, END) : play(busy())], {
+    retriesMax: 1,
+  });
+  const over = makeRouter({
+    entries: [one],
+    clock,
+    log: silentLog,
+    random: () => 0.5,
+    breaker: { failuresMax: 3, openMs: 10_000 },
+  });
+  const failed = assert.rejects(ask(over), { message: "busy" });
+  await clock.tick(0);
+  await clock.tick(400);
+  await failed;
+  // The third failure opens it: the second try of this call is not made.
+  await assert.rejects(ask(over), { message: "busy" });
+  assert.equal(one.asked.length, 3);
+  await assert.rejects(ask(over), /left alone for 10 s more/);
+  await assert.rejects(ask(over), { class: "overloaded" });
+  assert.equal(one.asked.length, 3);
+  isUp = true;
+  await clock.tick(10_000);
+  assert.deepEqual(await ask(over), [TEXT, END]);
+  assert.deepEqual(await ask(over), [TEXT, END]);
+  assert.equal(clock.sleeping, 0);
+});
+
+Deno.test("stream() tries nothing twice when another model stands by", async () => {
+  const one = entry("a", [() => play(busy())]);
+  await assert.rejects(Array.fromAsync(
+    router(new FakeClock(), one).stream("a:m", {
+      messages: [],
+      hasFallback: true,
+    }, NEVER),
+  ));
+  assert.equal(one.asked.length, 1);
+  assert.equal("hasFallback" in (one.asked[0] ?? {}), false);
+});
+
+Deno.test("stream() counts neither a reader that left nor an abort", async () => {
+  const clock = new FakeClock();
+  const one = entry("a", [() => play(TEXT, TEXT, END)]);
+  const over = makeRouter({
+    entries: [one],
+    clock,
+    log: silentLog,
+    random: () => 0.5,
+    breaker: { failuresMax: 1 },
+  });
+  for (let n = 0; n < 3; n++) {
+    for await (const _ of over.stream("a:m", { messages: [] }, NEVER)) break;
+  }
+  const stop = new AbortController();
+  const hung = entry("a", [(_, signal) => silence(signal)]);
+  const other = router(clock, hung);
+  const aborted = assert.rejects(ask(other, "a:m", stop.signal));
+  await clock.tick(0);
+  stop.abort(new DOMException("enough", "AbortError"));
+  await aborted;
+  assert.deepEqual(await ask(over), [TEXT, TEXT, END]);
+});
