@@ -398,6 +398,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       windowOf: (name) => windowOf(name, settings.models),
     },
     tools: toolbox.registry,
+    outputs: toolbox.outputs,
     approvals: new Approvals({
       rows: store.approvals,
       journal: store.journal,

@@ -201,6 +201,7 @@ async function runTool(
         label: turn.joined,
         signal: limit.signal,
         now: () => turn.deps.clock.now(),
+        tools: () => shownTools(turn),
       }),
       stopped.promise,
     ]);

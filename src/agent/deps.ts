@@ -11,6 +11,7 @@ import type { PolicyLine } from "../guard/config.ts";
 import type { Approvals } from "../guard/approvals.ts";
 import type { Spending } from "../guard/spending.ts";
 import type { Store } from "../store/store.ts";
+import type { Outputs } from "../tools/outputs.ts";
 import type { Registry } from "../tools/registry.ts";
 import type {
   AgentLimits,
@@ -69,6 +70,8 @@ export interface AgentDeps {
   ): Authority;
   /** Whether a stored run's credential still counts. */
   isLive(record: AuthorityRecord): Promise<boolean> | boolean;
+  /** Keeps results that are too long; without it they are cut. */
+  outputs?: Pick<Outputs, "keep">;
   clock: Clock;
   log: Log;
 }

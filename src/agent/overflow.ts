@@ -7,6 +7,7 @@
  * @module
  */
 import type { TurnEventBody } from "../core/turn.ts";
+import { offeredTools } from "../tools/loading.ts";
 import { shownTools } from "./calls.ts";
 import { compact, MESSAGES_MAX, planCut, tailTokens } from "./compact.ts";
 import {
@@ -34,7 +35,8 @@ function toInput(turn: Turn, model: string): ContextInput {
     summary,
     sections,
     tools: [
-      ...shownTools(turn).map((tool) => turn.deps.tools.spec(tool)),
+      ...offeredTools(shownTools(turn), turn.history)
+        .map((tool) => turn.deps.tools.spec(tool)),
       ...turn.clientTools,
     ],
     model,

@@ -48,6 +48,8 @@ export interface ToolContext {
   label: Label;
   signal: AbortSignal;
   now(): number;
+  /** The tools this turn may use, those not shown to the model yet too. */
+  tools?(): readonly Tool[];
 }
 
 /** What a tool gives back. A label here can only lower the computed one. */
@@ -62,6 +64,8 @@ export interface Tool<Input = unknown> {
   name: string;
   about: string;
   input: z.ZodType<Input>;
+  /** What a model is shown instead of what `input` says: a guest's own schema. */
+  schema?: Readonly<Record<string, unknown>>;
   scope: Scope;
   effect: Effect;
   result: ResultLabel;
@@ -81,8 +85,7 @@ export function tool<Input>(spec: Tool<Input>): Tool {
 
 /** What a model is shown of a tool. */
 export function toToolSpec(spec: Tool): ToolSpec {
-  const { $schema: _, ...schema } = z.toJSONSchema(spec.input, {
-    io: "input",
-  });
+  const { $schema: _, ...schema } = spec.schema ??
+    z.toJSONSchema(spec.input, { io: "input" });
   return { name: spec.name, description: spec.about, schema };
 }

@@ -7,10 +7,12 @@
 import type { Tool } from "../core/tool.ts";
 import type { FileDesk } from "./files/desk.ts";
 import { fileTools } from "./files/files.ts";
+import { toolSearch } from "./loading.ts";
 import { mathEval } from "./math.ts";
 import { memoryTools } from "./memory.ts";
 import type { MemoryBook } from "./memory_book.ts";
 import type { SearchConfig } from "./config.ts";
+import type { Outputs } from "./outputs.ts";
 import { currentTime } from "./time.ts";
 import { type WebDeps, webFetch } from "./web/fetch.ts";
 import { webSearch } from "./web/search.ts";
@@ -18,6 +20,7 @@ import { webSearch } from "./web/search.ts";
 /** What tools are made of. */
 export interface ToolDeps {
   memory: MemoryBook;
+  outputs: Outputs;
   /** Set when there are roots. */
   files?: FileDesk;
   /** Set when there is a host to reach. */
@@ -28,11 +31,13 @@ export interface ToolDeps {
 
 /** The tools, those that every conversation may need first. */
 export function makeTools(deps: ToolDeps): Tool[] {
-  const { memory, files, web, search } = deps;
+  const { memory, outputs, files, web, search } = deps;
   return [
     currentTime,
     mathEval,
     ...memoryTools(memory),
+    outputs.tool(),
+    toolSearch,
     ...web === undefined ? [] : [webFetch(web)],
     ...search === undefined ? [] : [webSearch(search.config, search)],
     ...files === undefined ? [] : fileTools(files),

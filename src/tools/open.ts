@@ -15,6 +15,7 @@ import { makeTools, type ToolDeps } from "./all.ts";
 import type { ToolsConfig } from "./config.ts";
 import { FileDesk } from "./files/desk.ts";
 import { MemoryBook } from "./memory_book.ts";
+import { Outputs } from "./outputs.ts";
 import { Registry } from "./registry.ts";
 import type { WebDeps } from "./web/fetch.ts";
 import { searchPlace } from "./web/search.ts";
@@ -25,7 +26,7 @@ export interface OpenToolsOptions {
   config(): ToolsConfig;
   egressConfig: EgressConfig;
   egress: Egress;
-  store: Pick<Store, "journal" | "memories" | "fileLabels">;
+  store: Pick<Store, "journal" | "memories" | "blobs" | "fileLabels">;
   stateDir: string;
   clock: Clock;
   log: Log;
@@ -35,6 +36,7 @@ export interface OpenToolsOptions {
 export interface Toolbox extends AsyncDisposable {
   readonly registry: Registry;
   readonly memory: MemoryBook;
+  readonly outputs: Outputs;
 }
 
 /** Opens the tools. */
@@ -45,8 +47,10 @@ export function openTools(options: OpenToolsOptions): Promise<Toolbox> {
     journal: store.journal,
     clock,
   });
+  const outputs = new Outputs({ blobs: store.blobs, journal: store.journal });
   const deps: ToolDeps = {
     memory,
+    outputs,
     ...openWeb(options),
     ...openSearch(options),
     ...openFiles(options),
@@ -54,6 +58,7 @@ export function openTools(options: OpenToolsOptions): Promise<Toolbox> {
   return Promise.resolve({
     registry: new Registry(makeTools(deps)),
     memory,
+    outputs,
     [Symbol.asyncDispose]: () => Promise.resolve(),
   });
 }

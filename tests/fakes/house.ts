@@ -31,6 +31,7 @@ import { openStore, type Store } from "../../src/store/store.ts";
 import { makeTools, type ToolDeps } from "../../src/tools/all.ts";
 import { mathEval } from "../../src/tools/math.ts";
 import { MemoryBook } from "../../src/tools/memory_book.ts";
+import { Outputs } from "../../src/tools/outputs.ts";
 import { Registry } from "../../src/tools/registry.ts";
 import { currentTime } from "../../src/tools/time.ts";
 
@@ -168,9 +169,11 @@ export async function fakeHouse(
     config: () => budgets,
     clock,
   });
+  const outputs = new Outputs({ blobs: store.blobs, journal: store.journal });
   const desk = new AgentDesk({
     store,
     models,
+    outputs,
     tools: new Registry([
       ...options.toolDeps === undefined ? [currentTime, mathEval] : makeTools({
         memory: new MemoryBook({
@@ -178,6 +181,7 @@ export async function fakeHouse(
           journal: store.journal,
           clock,
         }),
+        outputs,
         ...typeof options.toolDeps === "function"
           ? options.toolDeps(store)
           : options.toolDeps,
