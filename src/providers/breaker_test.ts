@@ -11,8 +11,8 @@ const LIMITS = {
   openMsMax: 35_000,
 };
 
-const down = (errorClass: ModelErrorClass = "server", retryAfterMs?: number) =>
-  new ModelError(errorClass, "it is down", {
+const down = (errorClass?: ModelErrorClass, retryAfterMs?: number) =>
+  new ModelError(errorClass ?? "server", "it is down", {
     hint: "Wait",
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
   });

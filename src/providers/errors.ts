@@ -175,7 +175,9 @@ function byStatus(status: number | undefined): ModelErrorClass {
 export function classify(answer: Answer): ModelErrorClass {
   const fault = toFault(answer.body, answer.headers);
   const name = `${fault.code} ${fault.type}`.toLowerCase();
-  if (fault.retryMs !== undefined && answer.status === 429) return "rate";
+  const isRate = answer.status === 429 && fault.retryMs !== undefined;
+  // "Too many tokens" in a minute are not too many at once.
+  if (isRate || name.includes("throttling")) return "rate";
   // A quota wears a rate limit's status and a too long prompt a bad request's.
   if (answer.status === undefined || answer.status < 500) {
     for (const [words, errorClass] of BY_WORDS) {

@@ -298,6 +298,335 @@ const ANSWERS: [why: string, answer: Answer, want: ModelErrorClass][] = [
     status: 500,
     body: { error: "the model failed to generate a response" },
   }, "server"],
+  [
+    "gemini: key",
+    google(
+      400,
+      "INVALID_ARGUMENT",
+      "API key not valid. Please pass a valid API key.",
+      [
+        {
+          "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+          reason: "API_KEY_INVALID",
+          domain: "googleapis.com",
+          metadata: { service: "generativelanguage.googleapis.com" },
+        },
+      ],
+    ),
+    "auth",
+  ],
+  [
+    "gemini: leaked key",
+    google(
+      403,
+      "PERMISSION_DENIED",
+      "Your API key was reported as leaked. Please use another API key.",
+    ),
+    "auth",
+  ],
+  [
+    "gemini: rate a minute",
+    google(
+      429,
+      "RESOURCE_EXHAUSTED",
+      "You exceeded your current quota, please check your plan and billing details.",
+      [
+        quotaFailure("GenerateRequestsPerMinutePerProjectPerModel-FreeTier"),
+        retryInfo("32.5s"),
+      ],
+    ),
+    "rate",
+  ],
+  [
+    "gemini: quota of the day",
+    google(
+      429,
+      "RESOURCE_EXHAUSTED",
+      "You exceeded your current quota, please check your plan and billing details.",
+      [
+        quotaFailure("GenerateRequestsPerDayPerProjectPerModel-FreeTier"),
+        retryInfo("12s"),
+      ],
+    ),
+    "quota",
+  ],
+  [
+    "gemini: exhausted",
+    google(
+      429,
+      "RESOURCE_EXHAUSTED",
+      "Resource has been exhausted (e.g. check quota).",
+    ),
+    "rate",
+  ],
+  [
+    "gemini: too long",
+    google(
+      400,
+      "INVALID_ARGUMENT",
+      "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+    ),
+    "context_overflow",
+  ],
+  [
+    "gemini: signature missing",
+    google(
+      400,
+      "INVALID_ARGUMENT",
+      "Function call is missing a thought_signature in functionCall parts.",
+    ),
+    "bad_request",
+  ],
+  [
+    "gemini: place",
+    google(
+      400,
+      "FAILED_PRECONDITION",
+      "User location is not supported for the API use.",
+    ),
+    "bad_request",
+  ],
+  [
+    "gemini: unknown model",
+    google(
+      404,
+      "NOT_FOUND",
+      "models/nonesuch is not found for API version v1, or is not supported for generateContent.",
+    ),
+    "not_found",
+  ],
+  [
+    "gemini: overloaded",
+    google(
+      503,
+      "UNAVAILABLE",
+      "The model is overloaded. Please try again later.",
+    ),
+    "overloaded",
+  ],
+  [
+    "gemini: server",
+    google(500, "INTERNAL", "An internal error has occurred."),
+    "server",
+  ],
+  [
+    "gemini: too slow",
+    google(504, "DEADLINE_EXCEEDED", "Deadline expired."),
+    "timeout",
+  ],
+  ["gemini: an error in a list", {
+    status: 503,
+    body: [{ error: { code: 503, status: "UNAVAILABLE", message: "busy" } }],
+  }, "overloaded"],
+  ["gemini: slow in a stream", {
+    body: { error: { code: 504, status: "DEADLINE_EXCEEDED", message: "x" } },
+  }, "timeout"],
+  [
+    "bedrock: signature",
+    aws(
+      403,
+      "InvalidSignatureException",
+      "The request signature we calculated does not match the signature you provided.",
+    ),
+    "auth",
+  ],
+  [
+    "bedrock: token",
+    aws(
+      403,
+      "ExpiredTokenException",
+      "The security token included in the request is expired",
+    ),
+    "auth",
+  ],
+  [
+    "bedrock: access",
+    aws(
+      403,
+      "AccessDeniedException",
+      "You don't have access to the model with the specified model ID.",
+    ),
+    "auth",
+  ],
+  [
+    "bedrock: rate",
+    aws(
+      429,
+      "ThrottlingException",
+      "Too many tokens, please wait before trying again.",
+    ),
+    "rate",
+  ],
+  [
+    "bedrock: quota",
+    aws(
+      400,
+      "ServiceQuotaExceededException",
+      "Your request exceeds the service quota for your account.",
+    ),
+    "quota",
+  ],
+  [
+    "bedrock: not ready",
+    aws(
+      429,
+      "ModelNotReadyException",
+      "The model specified in the request is not ready to serve inference requests.",
+    ),
+    "overloaded",
+  ],
+  [
+    "bedrock: unavailable",
+    aws(503, "ServiceUnavailableException", "The service isn't available."),
+    "overloaded",
+  ],
+  [
+    "bedrock: too long",
+    aws(400, "ValidationException", "Input is too long for requested model."),
+    "context_overflow",
+  ],
+  [
+    "bedrock: too long, by the model",
+    aws(
+      400,
+      "ValidationException",
+      "The model returned the following errors: prompt is too long: 212345 tokens > 200000 maximum",
+    ),
+    "context_overflow",
+  ],
+  [
+    "bedrock: unknown model",
+    aws(
+      400,
+      "ValidationException",
+      "The provided model identifier is invalid.",
+    ),
+    "not_found",
+  ],
+  [
+    "bedrock: profile wanted",
+    aws(
+      400,
+      "ValidationException",
+      "Invocation of model ID x with on-demand throughput isn't supported. Retry your request with the ID or ARN of an inference profile that contains this model.",
+    ),
+    "bad_request",
+  ],
+  [
+    "bedrock: gone",
+    aws(
+      404,
+      "ResourceNotFoundException",
+      "This model version has reached the end of its life.",
+    ),
+    "not_found",
+  ],
+  [
+    "bedrock: model's time",
+    aws(
+      408,
+      "ModelTimeoutException",
+      "The request took too long to process.",
+    ),
+    "timeout",
+  ],
+  [
+    "bedrock: model's error",
+    aws(
+      424,
+      "ModelErrorException",
+      "The request failed due to an error while processing the model.",
+    ),
+    "server",
+  ],
+  [
+    "bedrock: server",
+    aws(500, "InternalServerException", "An internal server error occurred."),
+    "server",
+  ],
+  ["bedrock: type in the body", {
+    status: 400,
+    body: { __type: "com.amazon.coral#ThrottlingException", message: "slow" },
+  }, "rate"],
+  ["openrouter: credit", {
+    status: 402,
+    body: { error: { code: 402, message: "Insufficient credits" } },
+  }, "quota"],
+  ["openrouter: moderation", {
+    status: 403,
+    body: {
+      error: {
+        code: 403,
+        message: "openai/x requires moderation. Your input was flagged.",
+        metadata: { reasons: ["violence"], flagged_input: "…" },
+      },
+    },
+  }, "refused"],
+  ["groq: too long", {
+    status: 400,
+    body: {
+      error: {
+        message: "Please reduce the length of the messages or completion.",
+        type: "invalid_request_error",
+        param: "messages",
+        code: "context_length_exceeded",
+      },
+    },
+  }, "context_overflow"],
+  ["groq: rate", {
+    status: 429,
+    body: {
+      error: {
+        message:
+          "Rate limit reached for model `x` in organization `y` on tokens per minute (TPM): Limit 6000, Used 5900, Requested 900.",
+        type: "tokens",
+        code: "rate_limit_exceeded",
+      },
+    },
+  }, "rate"],
+  ["mistral: key", {
+    status: 401,
+    body: { detail: "Unauthorized" },
+  }, "auth"],
+  ["mistral: rate", {
+    status: 429,
+    body: {
+      object: "error",
+      message: "Requests rate limit exceeded",
+      type: "rate_limited",
+      param: null,
+      code: "1300",
+    },
+  }, "rate"],
+  ["mistral: capacity", {
+    status: 429,
+    body: {
+      object: "error",
+      message: "Service tier capacity exceeded for this model.",
+      type: "service_tier_capacity_exceeded",
+      param: null,
+      code: "3505",
+    },
+  }, "overloaded"],
+  ["venice: key", {
+    status: 401,
+    body: { error: "Authentication failed" },
+  }, "auth"],
+  ["venice: balance", {
+    status: 402,
+    body: { error: "Insufficient USD or Diem balance to complete request" },
+  }, "quota"],
+  ["lm studio: no model", {
+    status: 404,
+    body: {
+      error: {
+        message: "No models loaded. Please load a model.",
+        type: "invalid_request_error",
+        param: "model",
+        code: "model_not_found",
+      },
+    },
+  }, "not_found"],
   ["a gateway's page", {
     status: 502,
     body: "<html><h1>502 Bad Gateway</h1></html>",
@@ -314,6 +643,43 @@ function anthropic(status: number, type: string, message: string): Answer {
       error: { type, message },
       request_id: "req_011",
     }),
+  };
+}
+
+function google(
+  ...[code, status, message, details]: [number, string, string, unknown[]?]
+): Answer {
+  return {
+    status: code,
+    body: JSON.stringify({
+      error: { code, message, status, ...(details ? { details } : {}) },
+    }),
+  };
+}
+
+function quotaFailure(quotaId: string): unknown {
+  return {
+    "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+    violations: [{
+      quotaMetric:
+        "generativelanguage.googleapis.com/generate_content_free_tier_requests",
+      quotaId,
+      quotaDimensions: { location: "global", model: "gemini-x" },
+    }],
+  };
+}
+
+function retryInfo(retryDelay: string): unknown {
+  return { "@type": "type.googleapis.com/google.rpc.RetryInfo", retryDelay };
+}
+
+function aws(status: number, type: string, message: string): Answer {
+  return {
+    status,
+    headers: new Headers({
+      "x-amzn-errortype": `${type}:http://internal.amazon.com/coral/`,
+    }),
+    body: JSON.stringify({ message }),
   };
 }
 
@@ -343,6 +709,22 @@ Deno.test("toModelError() names the provider and never quotes a key", async (t) 
     const body = { error: { message: "bad header sk-proj-abcdef0123456789" } };
     const error = toModelError(PLACE, { status: 400, body }, NaN);
     assert.doesNotMatch(error.message, /abcdef/);
+  });
+  await t.step("a wait that stands in the body is kept", () => {
+    const answer = google(429, "RESOURCE_EXHAUSTED", "Slow down", [
+      retryInfo("32.5s"),
+    ]);
+    assert.equal(toModelError(PLACE, answer, NaN).retryAfterMs, 32_500);
+  });
+  await t.step("a model one may not use is named, the key is not", () => {
+    const words =
+      "You don't have access to the model with the specified model ID.";
+    const error = toModelError(
+      PLACE,
+      aws(403, "AccessDeniedException", words),
+      NaN,
+    );
+    assert.match(error.message, /access to the model/);
   });
   await t.step("without a key it says which to set", () => {
     const place = { ...PLACE, keySource: undefined };

@@ -38,6 +38,7 @@ import {
   ALIVE,
   argsObject,
   effortOf,
+  jsonText,
   list,
   makeCallId,
   record,
@@ -379,7 +380,7 @@ function* readPart(
     const event = toolCallEvent({
       id: text(call["id"]) || makeCallId(),
       name: text(call["name"]),
-      json: JSON.stringify(call["args"] ?? {}),
+      json: jsonText(call["args"] ?? {}),
     });
     yield signature === undefined
       ? event
@@ -430,9 +431,9 @@ function* finish(
 
 /** The call the model tried to write, as far as the vendor tells it. */
 function toBadCall(message: string, place: Place): ModelEvent {
-  const match = /(?:default_api[.:])?([A-Za-z_][\w.-]*)\s*([({][\s\S]*)$/.exec(
-    message.replace(/^.*?call:\s*/i, "").replace(/^call\s*:?/, ""),
-  );
+  // `default_api.look{…}`, also inside Python; else the first thing called.
+  const match = /default_api[.:]([\w-]+)([\s\S]*)$/.exec(message) ??
+    /call:\s*([A-Za-z_][\w.-]*)\s*([({][\s\S]*)$/i.exec(message);
   if (match === null) {
     throw new ModelError(
       "server",
@@ -443,7 +444,7 @@ function toBadCall(message: string, place: Place): ModelEvent {
   return {
     kind: "tool_call",
     id: makeCallId(),
-    name: match[1]?.replace(/^default_api[.:]/, "").slice(0, 128) ?? "",
+    name: match[1]?.slice(0, 128) ?? "",
     args: match[2]?.slice(0, 100_000) ?? "",
     malformed: "the vendor could not read the call",
   };

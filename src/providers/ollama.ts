@@ -28,6 +28,7 @@ import {
   ALIVE,
   argsObject,
   effortOf,
+  jsonText,
   list,
   makeCallId,
   record,
@@ -310,7 +311,7 @@ function toCall(call: Readonly<Record<string, unknown>>): ModelEvent {
   return toolCallEvent({
     id: text(call["id"]) || makeCallId(),
     name: text(fn["name"]),
-    json: typeof args === "string" ? args : JSON.stringify(args ?? {}),
+    json: typeof args === "string" ? args : jsonText(args ?? {}),
   });
 }
 

@@ -69,6 +69,16 @@ export function makeCallId(): string {
   return `call_${crypto.randomUUID().replaceAll("-", "").slice(0, 24)}`;
 }
 
+/** A value as JSON; one nested too deep to write is no JSON. */
+export function jsonText(value: unknown): string {
+  try {
+    return JSON.stringify(value);
+  } catch (error) {
+    if (error instanceof RangeError) return "(nested too deep)";
+    throw error;
+  }
+}
+
 /** A tool call whose arguments arrived as text. Malformed text is kept. */
 export function toolCallEvent(
   call: { id: string; name: string; json: string },
