@@ -11,11 +11,13 @@ import { AppError, errorText } from "../core/errors.ts";
 import { agentOf, makeId } from "../core/ids.ts";
 import { PUBLIC_OWNER } from "../core/label.ts";
 import { NO_USAGE } from "../core/message.ts";
+import type { ToolSpec } from "../core/model.ts";
 import type { TurnEvent, TurnEventBody } from "../core/turn.ts";
 import { admit } from "../guard/admission.ts";
 import type { Row } from "../store/journal.ts";
 import type { Run } from "../store/runs.ts";
 import type { Session } from "../store/sessions.ts";
+import { toolsFor, type ToolUser } from "./calls.ts";
 import { findCommand, runCommand } from "./commands.ts";
 import { Deadline } from "./deadline.ts";
 import type { AgentDeps } from "./deps.ts";
@@ -596,6 +598,13 @@ export class AgentDesk implements Turns {
     return { runId, sessionKey, agentId, principal, credential };
   }
 
+  /** The tools somebody may use by name, as a model would be shown them. */
+  toolsOf(user: Omit<ToolUser, "settings">): ToolSpec[] {
+    const { tools, settings } = this.#deps;
+    return toolsFor(tools, { settings: settings(), ...user })
+      .map((tool) => tools.spec(tool));
+  }
+
   counts(): { running: number; queued: number } {
     const running = this.#slots.taken;
     return { running, queued: this.#lanes.waiting + this.#slots.waiting };
@@ -668,6 +677,7 @@ function toRun(
     ...(temperature === undefined ? {} : { temperature }),
     ...(limitMs === undefined ? {} : { limitMs }),
     ...((request.clientTools?.length ?? 0) > 0 ? { clientTools: true } : {}),
+    ...(request.call === undefined ? {} : { invoked: true }),
   };
   return {
     id: runId,

@@ -215,7 +215,7 @@ async function* answerStep(
 }
 
 /** Whether this session's readers may see what the model says now. */
-function replyDecision(turn: Turn): Decision {
+export function replyDecision(turn: Turn): Decision {
   return decideReply({
     joined: turn.joined,
     audience: turn.session.kind === "group"

@@ -9,7 +9,12 @@
 import type { Authority } from "../core/authority.ts";
 import { AppError, errorText } from "../core/errors.ts";
 import { PUBLIC_OWNER } from "../core/label.ts";
-import { NO_USAGE, type Part } from "../core/message.ts";
+import {
+  type Message,
+  NO_USAGE,
+  type Part,
+  type ToolResultPart,
+} from "../core/message.ts";
 import { ModelError } from "../core/model.ts";
 import type { EndReason, RunState, TurnEventBody } from "../core/turn.ts";
 import type { Row } from "../store/journal.ts";
@@ -19,6 +24,7 @@ import { abandonedResults } from "./calls.ts";
 import { charsOfWindow, pendingCalls } from "./context.ts";
 import type { Deadline } from "./deadline.ts";
 import type { AgentDeps, AgentSettings } from "./deps.ts";
+import { runInvoked, toCallPart } from "./invoke.ts";
 import type { Lanes, Slots } from "./lanes.ts";
 import { type LoopEnd, runLoop } from "./loop.ts";
 import type { Past, Pasts } from "./pasts.ts";
@@ -121,12 +127,42 @@ function makeTurn(
   }, stored.saved);
 }
 
+/**
+ * Results of the caller's own tools that the session waits for. What the tool
+ * was called is known here; everything else a caller sent along is not news.
+ */
+function awaitedResults(
+  turn: Turn,
+  history: readonly Message[],
+): ToolResultPart[] {
+  const open = new Map(
+    pendingCalls(turn.history).map(({ id, name }) => [id, name]),
+  );
+  const results: ToolResultPart[] = [];
+  for (const { parts } of open.size === 0 ? [] : history) {
+    for (const part of parts) {
+      const name = part.kind === "tool_result"
+        ? open.get(part.callId)
+        : undefined;
+      if (part.kind !== "tool_result" || name === undefined) continue;
+      open.delete(part.callId);
+      results.push({ ...part, name });
+    }
+  }
+  return results;
+}
+
 /** Puts a turn's input into the history: what a caller sent along, then itself. */
 function appendInput(turn: Turn, taken: Taken): void {
+  const { history = [], call, inbound } = taken.request ?? {};
   if (turn.session.seq === 0) {
-    for (const { role, parts } of taken.request?.history ?? []) {
-      turn.append(role, parts);
-    }
+    for (const { role, parts } of history) turn.append(role, parts);
+  } else {
+    const results = awaitedResults(turn, history);
+    if (results.length > 0) turn.append("tool", results);
+  }
+  if (call !== undefined && inbound !== undefined) {
+    turn.append("assistant", [toCallPart(call, inbound.label)]);
   }
   const input = turn.run.input;
   if (input === undefined) return;
@@ -309,16 +345,22 @@ async function* runTurn(
   try {
     if (taken.request === undefined) await assertResumable(turn);
     await takeAlong(turn, { desk, sender, mode: "collect" });
-    const named = turn.run.model ?? turn.session.model ?? turn.agent.model ??
-      (await deps.models.chosen()).model;
-    const model = await deps.models.settle(named, deadline.signal);
-    await addSections(turn, model);
     const running = {
       turn,
       deadline,
       seat: place,
       takeAlong: () => takeAlong(turn, { desk, sender, mode: "steer" }),
     };
+    if (turn.run.options?.invoked === true) {
+      const end = yield* runInvoked(running);
+      place.holder?.close();
+      yield* finish(deps, turn, { run: turn.run, end, deadline });
+      return;
+    }
+    const named = turn.run.model ?? turn.session.model ?? turn.agent.model ??
+      (await deps.models.chosen()).model;
+    const model = await deps.models.settle(named, deadline.signal);
+    await addSections(turn, model);
     const end = yield* runLoop(running, model);
     place.holder?.close();
     yield* finish(deps, turn, { run: turn.run, end, deadline, model });
@@ -338,7 +380,7 @@ async function assertResumable(turn: Turn): Promise<void> {
   const open = inFlight.map((call) => call.name).join(", ");
   const why = inFlight.length > 0
     ? `while ${open} ran: it may or may not have happened`
-    : options?.clientTools === true
+    : options?.clientTools === true || options?.invoked === true
     ? "and its caller is gone"
     : resumes > RESUMES_MAX
     ? `${RESUMES_MAX} times in a row`

@@ -9,6 +9,13 @@ import type { Inbound, Message, Usage } from "../core/message.ts";
 import type { ToolSpec } from "../core/model.ts";
 import type { EndReason, TurnEvent } from "../core/turn.ts";
 
+/** A tool call that somebody makes by name, without a model. */
+export interface NamedCall {
+  name: string;
+  /** Whatever JSON was sent; the tool's own schema checks it. */
+  args: unknown;
+}
+
 /** One message and how it is to be answered. */
 export interface TurnRequest {
   inbound: Inbound;
@@ -21,10 +28,16 @@ export interface TurnRequest {
   thinkingTokens?: number;
   /** Text of a caller that wants to steer: becomes a labelled user part, never system. */
   preamble?: string;
-  /** Earlier messages a stateless caller sends along; stored in its session if that is empty. */
+  /**
+   * Earlier messages a stateless caller sends along. They are stored in its
+   * session if that is empty; of a session that is not, only results of the
+   * caller's own tools that it waits for are taken.
+   */
   history?: readonly Message[];
   /** Tools of the caller: offered to the model, returned to the caller to run. */
   clientTools?: readonly ToolSpec[];
+  /** Instead of asking a model: judge and run just this. See `invokeTool`. */
+  call?: NamedCall;
   outputTokensMax?: number;
   temperature?: number;
   /** Whether the owner can answer an ask now. */

@@ -49,6 +49,8 @@ export const Run = z.strictObject({
     limitMs: z.int().positive().optional(),
     /** Its caller runs tools of its own, so only that caller can go on. */
     clientTools: z.boolean().optional(),
+    /** One tool call by name, without a model; only its caller can repeat it. */
+    invoked: z.boolean().optional(),
   }).optional(),
   /** How often a restart took it up again. */
   resumes: z.int().nonnegative(),
