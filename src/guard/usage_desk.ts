@@ -7,7 +7,7 @@
  * @module
  */
 import type { Authority } from "../core/authority.ts";
-import { dayEnd, dayOf, NANO } from "../core/cost.ts";
+import { dayEnd, dayOf, dollars, NANO } from "../core/cost.ts";
 import type { BudgetStanding, UsageTotals } from "../core/methods.ts";
 import type { Clock } from "../core/time.ts";
 import { addUsage, NO_USAGE } from "../core/message.ts";
@@ -209,24 +209,23 @@ export class UsageDesk {
     const lines = [
       `Today: ${calls} model calls, ${inputTokens} tokens in ` +
       `(${cachedTokens} from the vendor's cache), ${outputTokens} out, ` +
-      `$${today.usd.toFixed(4)}.`,
+      `${dollars(today.usd * NANO)}.`,
       ...today.priced ? [] : [
         `${today.unpricedTokens} of these tokens have no known price.`,
       ],
       ...this.budgets(who).map((row) => {
-        const unit = row.meter === "usd" ? "$" : "";
-        const what = row.meter === "usd"
+        const isMoney = row.meter === "usd";
+        const show = (n: number) => isMoney ? dollars(n * NANO) : String(n);
+        const unit = isMoney
           ? ""
           : row.meter === "tokens"
           ? " tokens"
           : " tokens without a price";
-        const show = (n: number) =>
-          unit + (row.meter === "usd" ? n.toFixed(2) : String(n));
         const whose = row.name === undefined
           ? "day"
           : `${row.scope} ${row.name}`;
         return `Budget of the ${whose}: ${show(row.spent)} of ` +
-          `${show(row.limit)}${what} (${row.because}).`;
+          `${show(row.limit)}${unit} (${row.because}).`;
       }),
     ];
     return lines.join("\n");
