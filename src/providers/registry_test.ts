@@ -113,6 +113,67 @@ Deno.test("planProviders() joins the configuration and the environment", async (
       "https://p.test/",
       "env ANTHROPIC_API_KEY",
     ]]],
+    ["Gemini by either name", {}, { GOOGLE_API_KEY: "k" }, [[
+      "gemini",
+      "gemini",
+      "https://generativelanguage.googleapis.com/",
+      "env GOOGLE_API_KEY",
+    ]]],
+    ["Gemini by both: the vendor's own", {}, {
+      GEMINI_API_KEY: "k",
+      GOOGLE_API_KEY: "k",
+    }, [[
+      "gemini",
+      "gemini",
+      "https://generativelanguage.googleapis.com/",
+      "env GEMINI_API_KEY",
+    ]]],
+    ["a preset by its key", {}, { GROQ_API_KEY: "k" }, [
+      ["groq", "openai", "https://api.groq.com/openai/v1", "env GROQ_API_KEY"],
+    ]],
+    ["presets by a line", { vllm: {}, openrouter: {}, lmstudio: {} }, {
+      OPENROUTER_API_KEY: "k",
+    }, [
+      ["vllm", "openai", "http://127.0.0.1:8000/v1", undefined],
+      [
+        "openrouter",
+        "openai",
+        "https://openrouter.ai/api/v1",
+        "env OPENROUTER_API_KEY",
+      ],
+      ["lmstudio", "openai", "http://127.0.0.1:1234/v1", undefined],
+    ]],
+    [
+      "a local preset's key alone is no provider",
+      {},
+      { VLLM_API_KEY: "k" },
+      [],
+    ],
+    ["an AWS account alone is no provider", {}, {
+      AWS_ACCESS_KEY_ID: "a",
+      AWS_SECRET_ACCESS_KEY: "b",
+      AWS_REGION: "eu-central-1",
+    }, []],
+    ["a Bedrock key is, in its region", {}, {
+      AWS_BEARER_TOKEN_BEDROCK: "k",
+      AWS_REGION: "eu-central-1",
+    }, [[
+      "bedrock",
+      "bedrock",
+      "https://bedrock-runtime.eu-central-1.amazonaws.com/",
+      "env AWS_BEARER_TOKEN_BEDROCK",
+    ]]],
+    [
+      "the line's region before the environment's",
+      { bedrock: { aws: { region: "us-west-2" } } },
+      { AWS_REGION: "eu-central-1" },
+      [[
+        "bedrock",
+        "bedrock",
+        "https://bedrock-runtime.us-west-2.amazonaws.com/",
+        undefined,
+      ]],
+    ],
     [
       "another name with a kind",
       { claude: { kind: "anthropic", baseUrl: "https://p.test/" } },
@@ -317,9 +378,50 @@ Deno.test("providerNeeds() names hosts with ports, and names of the environment"
   assert.equal(box?.because, "providers.box");
 });
 
+Deno.test("providerNeeds() grants an AWS account's names and files only where a line asks", () => {
+  const file = "/home/me/.aws/credentials";
+  const of = (value: unknown, vars: Vars = {}) =>
+    providerNeeds(config(value), recordEnv(vars)).filter((one) =>
+      /aws|AWS/.test(String(one.value))
+    ).map((one) => `${one.kind} ${one.value} (${one.because})`);
+  const usual = [
+    "env AWS_BEARER_TOKEN_BEDROCK (AWS Bedrock's usual name)",
+    "env AWS_ENDPOINT_URL_BEDROCK_RUNTIME (AWS Bedrock's usual name)",
+  ];
+  assert.deepEqual(of({}, { AWS_ACCESS_KEY_ID: "a" }), usual);
+  const line = {
+    bedrock: { aws: { region: "eu-west-1", profileFile: file } },
+  };
+  const because = "(providers.bedrock)";
+  assert.deepEqual(of(line), [
+    `net bedrock-runtime.eu-west-1.amazonaws.com:443 ${because}`,
+    `net bedrock.eu-west-1.amazonaws.com:443 ${because}`,
+    `env AWS_ACCESS_KEY_ID ${because}`,
+    `env AWS_SECRET_ACCESS_KEY ${because}`,
+    `env AWS_SESSION_TOKEN ${because}`,
+    `env AWS_REGION ${because}`,
+    `env AWS_DEFAULT_REGION ${because}`,
+    `read ${file} (providers.bedrock.aws.profileFile)`,
+    ...usual,
+  ]);
+  const other = { openai: { aws: { profileFile: file } } };
+  assert.deepEqual(of(other), usual);
+});
+
+Deno.test("providerNeeds() grants a preset's host only where something asks", () => {
+  const hosts = (value: unknown, vars: Vars = {}) =>
+    providerNeeds(config(value), recordEnv(vars)).filter((one) =>
+      one.kind === "net"
+    ).map((one) => one.value);
+  assert.ok(!hosts({}).includes("openrouter.ai:443"));
+  assert.ok(hosts({ openrouter: {} }).includes("openrouter.ai:443"));
+  assert.ok(hosts({}, { GROQ_API_KEY: "k" }).includes("api.groq.com:443"));
+});
+
 Deno.test("a provider without its key says which to set, and calls nobody", async () => {
   const gone: string[] = [];
-  for (const id of ["anthropic", "openai"]) {
+  const ids = ["anthropic", "openai", "gemini", "groq", "openrouter"];
+  for (const id of ids) {
     const [entry] = await make({ [id]: {} }, {}, closedDoor(gone));
     const signal = new AbortController().signal;
     const request = { model: "m", messages: [] };
