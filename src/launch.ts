@@ -92,6 +92,8 @@ function environment(plan: Plan): Record<string, string> {
   const env: Record<string, string> = {
     DENO_NO_UPDATE_CHECK: "1",
     DENO_NO_PROMPT: "1",
+    // Each of glibc's arenas keeps what it once had; two are enough here.
+    MALLOC_ARENA_MAX: "2",
   };
   for (const name of [...RUNTIME_NAMES, ...plan.names]) {
     const value = systemEnv.get(name);
