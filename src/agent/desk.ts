@@ -214,7 +214,8 @@ export class AgentDesk implements Turns {
         isNew: false,
       };
     const run = toRun(request, { runId, now, agentId, session });
-    if (command === undefined) await this.#checkBudget(run, session);
+    const asksModel = command === undefined && request.call === undefined;
+    if (asksModel) await this.#checkBudget(run, session);
     const acceptRows = [
       store.inbound.row(inbound.channel, inbound.account, inbound.id, {
         runId,

@@ -22,7 +22,13 @@ import { GATEWAY_LIMITS, type GatewayLimits } from "./limits.ts";
 import { makeHandlers } from "./methods.ts";
 import { parsePath } from "./paths.ts";
 import { Rate, RateByKind } from "./rate.ts";
-import { dialectOf, type RouteDeps, ROUTES } from "./routes.ts";
+import {
+  dialectOf,
+  fitsPath,
+  type RouteDeps,
+  ROUTES,
+  takesApiKey,
+} from "./routes.ts";
 import { Sockets } from "./sockets.ts";
 
 export type { GatewayDeps } from "./deps.ts";
@@ -135,13 +141,19 @@ class Room {
   /** Whether a public row may tell more: a token was sent, and it may read. */
   async #mayRead(call: Call): Promise<boolean> {
     if (!call.request.headers.has("authorization")) return false;
-    const principal = await this.#authenticate(call.request, call.address);
+    const { request, address } = call;
+    const principal = await this.#authenticate(request, address);
     return principal.authority.scopes.has("read");
   }
 
-  async #authenticate(request: Request, address: string): Promise<Principal> {
+  /** @param path Decides which headers may carry the token */
+  async #authenticate(
+    request: Request,
+    address: string,
+    path = "",
+  ): Promise<Principal> {
     const header = request.headers.get("authorization");
-    const token = header === null
+    let token = header === null
       ? undefined
       : /^Bearer +([^\s]{1,512})$/i.exec(header)?.[1];
     if (header !== null && token === undefined) {
@@ -149,6 +161,16 @@ class Room {
         "unauthorized",
         "Cannot read the Authorization header: it is not a Bearer token",
       );
+    }
+    if (takesApiKey(path)) {
+      const key = request.headers.get("x-api-key") ?? undefined;
+      if (key !== undefined && token !== undefined && key !== token) {
+        throw new AppError(
+          "unauthorized",
+          "Cannot tell who asks: Authorization and X-Api-Key differ",
+        );
+      }
+      if (key !== undefined && key.length <= 512) token = key;
     }
     return await this.deps.authenticate(
       token === undefined ? {} : { token },
@@ -178,7 +200,7 @@ class Room {
       if (path !== "/health/live" && path !== "/health/ready") this.#admit();
       call = new Call(request, { path, address, inFlight: this.inFlight });
       if (!PUBLIC.has(path)) {
-        call.principal = await this.#authenticate(request, address);
+        call.principal = await this.#authenticate(request, address, path);
         this.#requestRate.take(call.principal, this.deps.clock.now());
       }
       const response = await this.#app.fetch(request, { call });
@@ -262,7 +284,7 @@ function makeApp(on: RouteDeps): Hono<Env> {
   }
   app.notFound((c) => {
     const { path } = c.env.call;
-    const known = ROUTES.filter((route) => route.path === path);
+    const known = ROUTES.filter((route) => fitsPath(route, path));
     if (known.length === 0) {
       throw new AppError("not_found", "Cannot find anything at that path");
     }

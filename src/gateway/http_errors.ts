@@ -49,8 +49,26 @@ const OPENAI_CODE: Partial<Record<ErrorCode, string>> = {
   budget: "insufficient_quota",
 };
 
+/** The same failures in the words of the Messages API. */
+const MESSAGES_TYPE = {
+  bad_input: "invalid_request_error",
+  unauthorized: "authentication_error",
+  forbidden: "permission_error",
+  not_found: "not_found_error",
+  conflict: "invalid_request_error",
+  too_large: "request_too_large",
+  rate_limited: "rate_limit_error",
+  unavailable: "overloaded_error",
+  upstream: "api_error",
+  timeout: "timeout_error",
+  cancelled: "api_error",
+  budget: "billing_error",
+  locked: "api_error",
+  internal: "api_error",
+} as const satisfies Record<ErrorCode, string>;
+
 /** Which dialect a route's errors are in. */
-export type Dialect = "plain" | "openai";
+export type Dialect = "plain" | "openai" | "responses" | "messages";
 
 /** Anything thrown as an `AppError`; what we did not throw says nothing. */
 export function toAppError(error: unknown): AppError {
@@ -83,6 +101,58 @@ export function toOpenAiError(error: AppError): {
   };
 }
 
+/** The body of an error in the Messages API's shape. */
+export function toMessagesError(error: AppError): {
+  type: "error";
+  error: { type: string; message: string };
+} {
+  const { message, hint } = error;
+  return {
+    type: "error",
+    error: {
+      type: MESSAGES_TYPE[error.code],
+      message: hint === undefined ? message : `${message}. ${hint}`,
+    },
+  };
+}
+
+/** The body of an error, as a dialect's clients read it. */
+export function toErrorBody(error: AppError, dialect: Dialect): object {
+  switch (dialect) {
+    case "openai":
+    case "responses":
+      return toOpenAiError(error);
+    case "messages":
+      return toMessagesError(error);
+    case "plain":
+      return {
+        error: {
+          code: error.code,
+          message: error.message,
+          ...(error.hint === undefined ? {} : { hint: error.hint }),
+          ...(error.details === undefined ? {} : { details: error.details }),
+        },
+      };
+  }
+}
+
+/** One frame that says an answer failed after its headers were sent. */
+export function errorFrame(thrown: unknown, dialect: Dialect): string {
+  const error = toAppError(thrown);
+  const body = toErrorBody(error, dialect);
+  switch (dialect) {
+    case "messages":
+      return `event: error\ndata: ${JSON.stringify(body)}\n\n`;
+    case "responses": {
+      const { code, message, param } = toOpenAiError(error).error;
+      const data = { type: "error", sequence_number: 0, code, message, param };
+      return `event: error\ndata: ${JSON.stringify(data)}\n\n`;
+    }
+    default:
+      return `data: ${JSON.stringify(body)}\n\n`;
+  }
+}
+
 /** An error as a response. */
 export function toErrorResponse(error: AppError, dialect: Dialect): Response {
   const headers: Record<string, string> = {
@@ -100,14 +170,7 @@ export function toErrorResponse(error: AppError, dialect: Dialect): Response {
       Math.max(1, Math.ceil(retryAfterMs / 1000)),
     );
   }
-  const body = dialect === "openai" ? toOpenAiError(error) : {
-    error: {
-      code: error.code,
-      message: error.message,
-      ...(error.hint === undefined ? {} : { hint: error.hint }),
-      ...(error.details === undefined ? {} : { details: error.details }),
-    },
-  };
+  const body = toErrorBody(error, dialect);
   const status = error.details?.["status"];
   return new Response(JSON.stringify(body), {
     status: typeof status === "number" ? status : STATUS[error.code],

@@ -10,16 +10,29 @@
  */
 import { AppError, ignore } from "../core/errors.ts";
 import type { Call } from "./call.ts";
-import { toAppError, toOpenAiError } from "./http_errors.ts";
+import {
+  type Dialect,
+  errorFrame,
+  toAppError,
+  toErrorBody,
+} from "./http_errors.ts";
 import type { GatewayLimits } from "./limits.ts";
-import { errorFrame, SSE_HEADERS } from "./openai_answer.ts";
+import { SSE_HEADERS } from "./openai_answer.ts";
 
 const encoder = new TextEncoder();
+
+/** What a late answer needs to know of the request. */
+export interface LateOptions {
+  call: Call;
+  isStream: boolean;
+  limits: GatewayLimits;
+  dialect: Dialect;
+}
 
 /** The answer itself when it comes soon, else one that goes on to become it. */
 export async function answerSoon(
   answer: Promise<Response>,
-  options: { call: Call; isStream: boolean; limits: GatewayLimits },
+  options: LateOptions,
 ): Promise<Response> {
   const { promise, resolve } = Promise.withResolvers<undefined>();
   const timer = setTimeout(() => resolve(undefined), options.limits.headMs);
@@ -31,18 +44,15 @@ export async function answerSoon(
   }
 }
 
-function goOn(
-  answer: Promise<Response>,
-  options: { call: Call; isStream: boolean; limits: GatewayLimits },
-): Response {
-  const { call, isStream, limits } = options;
+function goOn(answer: Promise<Response>, options: LateOptions): Response {
+  const { call, isStream, limits, dialect } = options;
   // Neither means anything to a reader of the format.
   const blank = encoder.encode(isStream ? ": keep-alive\n\n" : " ");
   const toBytes = (error: unknown) =>
     encoder.encode(
       isStream
-        ? errorFrame(error)
-        : JSON.stringify(toOpenAiError(toAppError(error))),
+        ? errorFrame(error, dialect)
+        : JSON.stringify(toErrorBody(toAppError(error), dialect)),
     );
   let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   let timer: ReturnType<typeof setInterval> | undefined;

@@ -24,7 +24,7 @@ import type { GatewayDeps, SessionRow } from "./deps.ts";
 import type { Health } from "./health.ts";
 import type { Caller } from "./keys.ts";
 import type { GatewayLimits } from "./limits.ts";
-import { checkServing } from "./openai.ts";
+import { checkServing } from "./target.ts";
 import { checkModelChoice, labelsOf, toInbound } from "./openai_agent.ts";
 import { toImage, toThinkingTokens } from "./openai_schema.ts";
 import type { RateByKind } from "./rate.ts";

@@ -12,14 +12,9 @@ import { makeId, peerSegment } from "../core/ids.ts";
 import { type Label, label } from "../core/label.ts";
 import { type ImagePart, type Inbound, textOf } from "../core/message.ts";
 import type { EndReason, TurnEvent } from "../core/turn.ts";
+import { type Asked, type CallerLabels, splitLast } from "./asked.ts";
 import type { Caller } from "./keys.ts";
 import type { FinishReason, Piece } from "./openai_answer.ts";
-import {
-  type ChatRequest,
-  toConversation,
-  toThinkingTokens,
-  toToolSpecs,
-} from "./openai_schema.ts";
 
 /** The agent a model's name means, if it means one. */
 export function agentOfModel(
@@ -47,7 +42,7 @@ export function headerOf(headers: Headers, name: string): string | undefined {
 export function labelsOf(
   caller: Caller,
   at: number,
-): { user: Label; other: Label } {
+): CallerLabels {
   const { principal, authority } = caller;
   const origin = {
     kind: caller.isOwner ? "owner" : "client",
@@ -90,65 +85,52 @@ export function toInbound(
   };
 }
 
-/** The session a chat request names, by header or by `user`. */
+/** The session a request names, by header or by `user`. */
 async function sessionOf(
-  request: ChatRequest,
+  asked: Asked,
   options: { caller: Caller; agentId: string; headers: Headers },
 ): Promise<string | undefined> {
   const { caller, agentId, headers } = options;
   const named = headerOf(headers, "session-key");
   if (named !== undefined) return await caller.toKey(named, agentId);
-  if (request.user === undefined || request.user === "") return undefined;
-  const segment = await peerSegment("openai", "", request.user);
+  if (asked.user === undefined || asked.user === "") return undefined;
+  const segment = await peerSegment("openai", "", asked.user);
   return await caller.toKey(`agent:${agentId}:openai:${segment}`, agentId);
 }
 
-/** A chat request as a turn. */
+/** What a turn is made of beside what was asked. */
+export interface TurnOptions {
+  caller: Caller;
+  agentId: string;
+  headers: Headers;
+  signal: AbortSignal;
+  attended: boolean;
+  now: number;
+}
+
+/** What was asked, as a turn. */
 export async function toTurnRequest(
-  request: ChatRequest,
-  options: {
-    caller: Caller;
-    agentId: string;
-    headers: Headers;
-    signal: AbortSignal;
-    attended: boolean;
-    now: number;
-  },
+  asked: Asked,
+  options: TurnOptions,
 ): Promise<TurnRequest> {
   const { caller, headers, now } = options;
   const agentId = caller.checkAgent(
     headerOf(headers, "agent-id") ?? options.agentId,
   );
-  const labels = labelsOf(caller, now);
-  const { system, messages } = toConversation(request, labels);
-  // A conversation that ends with the caller's tool results has no new words:
-  // the empty text means "go on".
-  const last = messages.at(-1)?.role === "user" ? messages.pop() : undefined;
-  if (last === undefined && messages.at(-1)?.role !== "tool") {
-    throw new AppError(
-      "bad_input",
-      "Cannot take a turn: the last message is neither a user's nor a tool's",
-      { details: { param: "messages", code: "invalid_value" } },
-    );
-  }
-  const images = (last?.parts ?? []).filter((part) => part.kind === "image");
-  if (images.length > 16) {
-    throw new AppError("bad_input", "Cannot take more than 16 images", {
-      details: { param: "messages" },
-    });
-  }
-  const sessionKey = await sessionOf(request, { ...options, agentId });
+  const { user, other } = labelsOf(caller, now);
+  const { history, last, images } = splitLast(asked);
+  const sessionKey = await sessionOf(asked, { ...options, agentId });
   const model = headerOf(headers, "model");
   if (model !== undefined) checkModelChoice(caller, model);
-  const tools = toToolSpecs(request);
-  const tokens = request.max_completion_tokens ?? request.max_tokens;
+  const { system, tools, outputTokensMax, temperature, thinkingTokens } = asked;
+  const clientTools = asked.toolChoice === "none" ? [] : tools;
   return {
     inbound: toInbound(caller, {
       id: headers.get("idempotency-key")?.slice(0, 512) || makeId("req", now),
       channel: "http",
       text: last === undefined ? "" : textOf(last),
       images,
-      label: last === undefined ? labels.other : labels.user,
+      label: last === undefined ? other : user,
       now,
     }),
     authority: caller.authority,
@@ -158,15 +140,11 @@ export async function toTurnRequest(
     ...(sessionKey === undefined ? {} : { sessionKey }),
     ...(model === undefined ? {} : { model }),
     ...(system === "" ? {} : { preamble: system }),
-    ...(messages.length === 0 ? {} : { history: messages }),
-    ...(tools.length === 0 ? {} : { clientTools: tools }),
-    ...(tokens === undefined ? {} : { outputTokensMax: tokens }),
-    ...(request.temperature === undefined
-      ? {}
-      : { temperature: request.temperature }),
-    ...(request.reasoning_effort === undefined
-      ? {}
-      : { thinkingTokens: toThinkingTokens(request.reasoning_effort) }),
+    ...(history.length === 0 ? {} : { history }),
+    ...(clientTools.length === 0 ? {} : { clientTools }),
+    ...(outputTokensMax === undefined ? {} : { outputTokensMax }),
+    ...(temperature === undefined ? {} : { temperature }),
+    ...(thinkingTokens === undefined ? {} : { thinkingTokens }),
   };
 }
 

@@ -4,10 +4,10 @@
  *
  * @module
  */
-import type { Usage } from "../core/message.ts";
+import type { Usage, VendorData } from "../core/message.ts";
 import { AppError, ignore } from "../core/errors.ts";
 import type { Call } from "./call.ts";
-import { json, toAppError, toOpenAiError } from "./http_errors.ts";
+import { errorFrame, json } from "./http_errors.ts";
 import type { GatewayLimits } from "./limits.ts";
 
 export type FinishReason = "stop" | "tool_calls" | "length" | "content_filter";
@@ -15,7 +15,8 @@ export type FinishReason = "stop" | "tool_calls" | "length" | "content_filter";
 /** A piece of an answer. A stream that does not throw ends with one `end`. */
 export type Piece =
   | { kind: "text"; text: string }
-  | { kind: "thinking"; text: string }
+  /** With `vendor`, what its vendor needs back; the text may then be empty. */
+  | { kind: "thinking"; text: string; vendor?: VendorData }
   /** The whole text, when it is known: replaces what came before it. */
   | { kind: "reply"; text: string }
   /** `args` is JSON text. */
@@ -105,8 +106,16 @@ export async function answerJson(
   throw new AppError("upstream", "Cannot answer: the model's answer broke off");
 }
 
-/** Writes chunks; knows what was said so far. */
-class ChunkWriter {
+/**
+ * What a whole reply adds to what was already said: that cannot be taken back.
+ */
+export function restOfReply(said: string, reply: string): string {
+  if (reply.startsWith(said)) return reply.slice(said.length);
+  return said.endsWith(reply) ? "" : `\n\n${reply}`;
+}
+
+/** Writes chunks. */
+class ChunkWriter implements AnswerWriter {
   readonly #head: AnswerHead;
   readonly #includeUsage: boolean;
   #said = "";
@@ -140,20 +149,21 @@ class ChunkWriter {
     return this.#chunk({ role: "assistant", content: "" });
   }
 
+  fail(error: unknown): string {
+    return errorFrame(error, "openai");
+  }
+
   write(piece: Piece): string {
     switch (piece.kind) {
       case "text":
         this.#said += piece.text;
         return this.#chunk({ content: piece.text });
       case "thinking":
-        return this.#chunk({ reasoning_content: piece.text });
-      case "reply": {
-        // What was said cannot be taken back; what was not said yet is added.
-        const rest = piece.text.startsWith(this.#said)
-          ? piece.text.slice(this.#said.length)
-          : this.#said.endsWith(piece.text)
+        return piece.text === ""
           ? ""
-          : `\n\n${piece.text}`;
+          : this.#chunk({ reasoning_content: piece.text });
+      case "reply": {
+        const rest = restOfReply(this.#said, piece.text);
         this.#said += rest;
         return rest === "" ? "" : this.#chunk({ content: rest });
       }
@@ -174,31 +184,46 @@ class ChunkWriter {
   }
 }
 
-/** One frame that says an answer failed after it began. */
-export function errorFrame(error: unknown): string {
-  return `data: ${JSON.stringify(toOpenAiError(toAppError(error)))}\n\n`;
-}
-
 /** Headers of every event stream. */
 export const SSE_HEADERS = {
   "content-type": "text/event-stream; charset=utf-8",
   "cache-control": "no-store, no-transform",
 } as const;
 
-/**
- * Streams an answer. A failure before the first piece is thrown, so that it
- * gets its own status; a later one is an error frame.
- */
+/** Writes an answer's frames in one dialect; knows what was said so far. */
+export interface AnswerWriter {
+  /** Whether the last frame was written. */
+  readonly isEnded: boolean;
+  first(): string;
+  /** The frames of a piece; nothing when it says nothing new. */
+  write(piece: Piece): string;
+  /** The last frames of an answer that failed after it began. */
+  fail(error: unknown): string;
+}
+
+/** Streams an answer in OpenAI's chat dialect. */
 export async function answerSse(
   pieces: AsyncIterable<Piece>,
   head: AnswerHead,
   options: { call: Call; includeUsage: boolean; limits: GatewayLimits },
 ): Promise<Response> {
+  const writer = new ChunkWriter(head, options.includeUsage);
+  return await streamAnswer(pieces, writer, options);
+}
+
+/**
+ * Streams an answer. A failure before the first piece is thrown, so that it
+ * gets its own status; a later one is the writer's to say.
+ */
+export async function streamAnswer(
+  pieces: AsyncIterable<Piece>,
+  writer: AnswerWriter,
+  options: { call: Call; limits: GatewayLimits },
+): Promise<Response> {
   const { call, limits } = options;
   const iterator = pieces[Symbol.asyncIterator]();
   let next = iterator.next();
   await next;
-  const writer = new ChunkWriter(head, options.includeUsage);
   const encoder = new TextEncoder();
   let timer: ReturnType<typeof setInterval> | undefined;
   const finish = () => {
@@ -233,7 +258,7 @@ export async function answerSse(
         controller.enqueue(encoder.encode(text));
         if (!writer.isEnded) return;
       } catch (error) {
-        controller.enqueue(encoder.encode(errorFrame(error)));
+        controller.enqueue(encoder.encode(writer.fail(error)));
       }
       finish();
       controller.close();

@@ -18,21 +18,12 @@ import {
   type ModelRequest,
   type StopReason,
 } from "../core/model.ts";
+import { asModelRequest, fromChat } from "./asked.ts";
 import type { Call } from "./call.ts";
 import type { GatewayLimits } from "./limits.ts";
-import {
-  errorFrame,
-  type FinishReason,
-  type Piece,
-  SSE_HEADERS,
-} from "./openai_answer.ts";
-import {
-  type ChatRequest,
-  toConversation,
-  toThinkingTokens,
-  toToolChoice,
-  toToolSpecs,
-} from "./openai_schema.ts";
+import { errorFrame } from "./http_errors.ts";
+import { type FinishReason, type Piece, SSE_HEADERS } from "./openai_answer.ts";
+import type { ChatRequest } from "./openai_schema.ts";
 
 /**
  * A body's text with the value of its top-level `model` replaced, nothing else
@@ -254,7 +245,9 @@ function streamOn(
         end();
         controller.close();
       }, (error) => {
-        controller.enqueue(encoder.encode(errorFrame(toStreamError(error))));
+        controller.enqueue(
+          encoder.encode(errorFrame(toStreamError(error), "openai")),
+        );
         end();
         controller.close();
       }),
@@ -328,34 +321,7 @@ export function toModelRequest(
     ref: "",
     at: now,
   });
-  const { system, messages } = toConversation(request, {
-    user: words,
-    other: words,
-  });
-  const tools = toToolSpecs(request);
-  const toolChoice = toToolChoice(request);
-  const tokens = request.max_completion_tokens ?? request.max_tokens;
-  const { stop, response_format: format } = request;
-  return {
-    messages,
-    ...(system === "" ? {} : { system }),
-    ...(tools.length === 0 ? {} : { tools }),
-    ...(toolChoice === undefined || tools.length === 0 ? {} : { toolChoice }),
-    ...(tokens === undefined ? {} : { outputTokensMax: tokens }),
-    ...(request.temperature === undefined
-      ? {}
-      : { temperature: request.temperature }),
-    ...(request.top_p === undefined ? {} : { topP: request.top_p }),
-    ...(stop === undefined
-      ? {}
-      : { stop: typeof stop === "string" ? [stop] : stop }),
-    ...(request.reasoning_effort === undefined
-      ? {}
-      : { thinkingTokens: toThinkingTokens(request.reasoning_effort) }),
-    ...(format?.type === "json_schema"
-      ? { responseSchema: format.json_schema }
-      : {}),
-  };
+  return asModelRequest(fromChat(request, { user: words, other: words }));
 }
 
 const FINISH = {
@@ -378,7 +344,7 @@ export async function* toPieces(
           yield { kind: "text", text: event.text };
           break;
         case "thinking":
-          if (event.text !== "") yield { kind: "thinking", text: event.text };
+          if (event.text !== "" || event.vendor !== undefined) yield event;
           break;
         case "tool_call":
           yield {

@@ -11,11 +11,14 @@ import { AppError } from "../core/errors.ts";
 import type { Call } from "./call.ts";
 import type { Health } from "./health.ts";
 import { type Dialect, json } from "./http_errors.ts";
-import { chatCompletions, listModels, type OpenAiDeps } from "./openai.ts";
+import { getModel, listModels } from "./models.ts";
+import { chatCompletions } from "./openai.ts";
+import type { ApiDeps } from "./target.ts";
 
 /** One route. `handshake` rows authenticate inside the WebSocket. */
 export interface Route {
-  method: "GET" | "POST";
+  method: "GET" | "POST" | "DELETE";
+  /** Exact, or with a last `:name`, or `:name{.+}` that may hold slashes. */
   path: string;
   scope: Scope | "public" | "handshake";
   /** One that will do as well. */
@@ -34,7 +37,7 @@ function upgradeRequired(): never {
 }
 
 /** What the routes work on. */
-export interface RouteDeps extends OpenAiDeps {
+export interface RouteDeps extends ApiDeps {
   health: Health;
   mayRead: MayRead;
   isDraining(): boolean;
@@ -89,6 +92,13 @@ export const ROUTES: readonly Route[] = [
     handle: listModels,
   },
   {
+    method: "GET",
+    path: "/v1/models/:id{.+}",
+    scope: "chat",
+    about: "One of them",
+    handle: getModel,
+  },
+  {
     method: "POST",
     path: "/v1/chat/completions",
     scope: "chat",
@@ -111,7 +121,25 @@ export const ROUTES: readonly Route[] = [
   },
 ];
 
+/** Whether a row's path is the one that was asked for, whatever the method. */
+export function fitsPath(route: Pick<Route, "path">, path: string): boolean {
+  const at = route.path.indexOf(":");
+  if (at === -1) return route.path === path;
+  const fixed = route.path.slice(0, at);
+  const rest = path.startsWith(fixed) ? path.slice(fixed.length) : "";
+  return rest !== "" && (route.path.endsWith("{.+}") || !rest.includes("/"));
+}
+
 /** The dialect a path's errors are in. */
 export function dialectOf(path: string): Dialect {
+  if (path === "/v1/messages" || path.startsWith("/v1/messages/")) {
+    return "messages";
+  }
   return path.startsWith("/v1/") ? "openai" : "plain";
+}
+
+/** Where a token may also come as `X-Api-Key`: that dialect's clients do so. */
+export function takesApiKey(path: string): boolean {
+  return dialectOf(path) === "messages" || path === "/v1/models" ||
+    path.startsWith("/v1/models/");
 }

@@ -15,7 +15,8 @@ Deno.test("A8: a loopback caller authenticates, whatever its headers say", async
     { "x-forwarded-host": "localhost", "x-forwarded-proto": "https" },
     { "cf-access-authenticated-user-email": "owner@example.com" },
     { cookie: "token=owner-token" },
-    { "x-api-key": "owner-token" },
+    { "x-api-key": "owner" },
+    { "x-token": "owner-token" },
     { authorization: "Basic b3duZXItdG9rZW4=" },
     { authorization: "owner-token" },
     { authorization: "Bearer owner-token extra" },
@@ -30,6 +31,39 @@ Deno.test("A8: a loopback caller authenticates, whatever its headers say", async
       }
     });
   }
+});
+
+Deno.test("A8: X-Api-Key is read where that dialect's clients send it, and nowhere else", async (t) => {
+  await using house = await openGatewayHouse();
+  const status = async (path: string, headers: Record<string, string>) => {
+    const answer = await fetch(`${house.url}${path}`, { headers });
+    await answer.body?.cancel();
+    return answer.status;
+  };
+  const key = { "x-api-key": "owner-token" };
+  for (const path of ["/v1/messages", "/v1/messages/count_tokens"]) {
+    await t.step(path, async () => assert.equal(await status(path, key), 405));
+  }
+  for (
+    const path of [
+      "/v1/chat/completions",
+      "/v1/responses",
+      "/v1/embeddings",
+      "/v1/messagesx",
+      "/v1/messages-x",
+      "/tools/invoke",
+      "/mcp",
+      "/openapi.json",
+    ]
+  ) {
+    await t.step(path, async () => assert.equal(await status(path, key), 401));
+  }
+  await t.step("two tokens that differ are none", async () => {
+    const both = { ...key, authorization: "Bearer app-token" };
+    assert.equal(await status("/v1/models", both), 401);
+    const same = { ...key, authorization: "Bearer owner-token" };
+    assert.equal(await status("/v1/models", same), 200);
+  });
 });
 
 Deno.test("A8: the address that is judged is the socket's, not a header's", async () => {
