@@ -2,10 +2,13 @@
  * A fake of Ollama: `/api/chat` as lines of JSON, `/api/tags`, `/api/version`,
  * and its copy of OpenAI's chat completions, on a real socket.
  */
+import { openaiChatFrames, openaiChatWhole } from "./openai.ts";
 import {
   type Fake,
   type FakeOptions,
+  type FakeRequest,
   pieces,
+  type Reply,
   type Say,
   serveFake,
   type VendorWire,
@@ -61,6 +64,23 @@ export function ollamaFrames(say: Say, model = "fake:latest"): string[] {
   return frames;
 }
 
+/** It also speaks OpenAI's dialect. */
+function toOpenaiAnswer(request: FakeRequest, reply: Reply): Response {
+  if ("status" in reply && !("raw" in reply)) {
+    const { status = 500 } = reply as { status?: number };
+    const message = ERRORS[status] ?? "internal error";
+    const error = { message, type: "api_error", param: null, code: null };
+    return Response.json({ error }, { status });
+  }
+  const { body } = request;
+  if (body?.stream !== true) {
+    return Response.json(openaiChatWhole(reply as Say, body?.model));
+  }
+  return new Response(openaiChatFrames(reply as Say, body.model).join(""), {
+    headers: { "content-type": "text/event-stream" },
+  });
+}
+
 const wire: VendorWire = {
   basePath: "",
   contentType: "application/x-ndjson",
@@ -71,10 +91,13 @@ const wire: VendorWire = {
   errorFrame: () =>
     '{"error":"an error was encountered while running the model"}\n',
   errorBody: (status) => ({ error: ERRORS[status] ?? "internal error" }),
-  route: (request, options) => {
-    if (request.path === "/api/chat") return Promise.resolve(undefined);
+  route: async (request, options, reply) => {
+    if (request.path === "/api/chat") return undefined;
+    if (request.path === "/v1/chat/completions") {
+      return toOpenaiAnswer(request, await reply());
+    }
     if (request.path === "/api/version") {
-      return Promise.resolve(Response.json({ version: "0.40.12" }));
+      return Response.json({ version: "0.40.12" });
     }
     if (request.path === "/api/tags") {
       const models = (options.models ?? ["fake:latest"]).map((name) => ({
@@ -85,11 +108,9 @@ const wire: VendorWire = {
         digest: "0".repeat(64),
         details: { family: "fake", parameter_size: "1B" },
       }));
-      return Promise.resolve(Response.json({ models }));
+      return Response.json({ models });
     }
-    return Promise.resolve(
-      new Response("404 page not found", { status: 404 }),
-    );
+    return new Response("404 page not found", { status: 404 });
   },
 };
 

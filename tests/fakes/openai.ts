@@ -113,7 +113,7 @@ function chatStop(say: Say): string {
 }
 
 /** A chat completion in one piece. */
-function chatWhole(say: Say, model: string): unknown {
+export function openaiChatWhole(say: Say, model: string): unknown {
   const { input, output, cached } = { ...DEFAULT, ...say.usage };
   return {
     id: "chatcmpl-FakeFakeFakeFake",
@@ -354,7 +354,7 @@ const wire: VendorWire = {
         status: said.status,
       });
     }
-    return Response.json(chatWhole(said as Say, request.body?.model));
+    return Response.json(openaiChatWhole(said as Say, request.body?.model));
   },
 };
 
