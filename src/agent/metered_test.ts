@@ -305,7 +305,7 @@ Deno.test("a paired sender has a fifth; the owner still has the rest", async () 
     text,
     /Budget of the sender peer:test:a:1: \$0\.002 of \$0\.002 \(budgets\.senderShare\)/,
   );
-  assert.doesNotMatch(text, /day/);
+  assert.doesNotMatch(text, /of the day/);
 });
 
 Deno.test("a job's turns count for its job", async () => {

@@ -40,6 +40,16 @@ export const VERBS: readonly VerbRow[] = [
     load: async () => (await import("./sessions.ts")).sessions,
   },
   {
+    name: "usage",
+    about: "Show what models were paid, and what for",
+    load: async () => (await import("./usage.ts")).usage,
+  },
+  {
+    name: "budget",
+    about: "Show the limits on spending, and how they stand today",
+    load: async () => (await import("./budget.ts")).budget,
+  },
+  {
     name: "token",
     about: "Make, list and revoke tokens",
     load: async () => (await import("./token.ts")).token,
