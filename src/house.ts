@@ -16,6 +16,7 @@ import { Tokens } from "./auth/tokens.ts";
 import type { Env } from "./config/env.ts";
 import { storeKey } from "./config/store_key.ts";
 import { AppError } from "./core/errors.ts";
+import { PUBLIC_OWNER } from "./core/label.ts";
 import type { Log } from "./core/log.ts";
 import type { StatusPayload } from "./core/methods.ts";
 import type { Clock } from "./core/time.ts";
@@ -23,7 +24,9 @@ import { VERSION } from "./core/version.ts";
 import { type Egress, makeEgress } from "./egress/egress.ts";
 import { type Gateway, openGateway } from "./gateway/gateway.ts";
 import type { GatewayDeps } from "./gateway/deps.ts";
-import { Approvals } from "./guard/approvals.ts";
+import { type Guarding, makeGuard, secretsIn } from "./guard/guarding.ts";
+import { toRules } from "./guard/rules.ts";
+import { CLASSIFIER_PROMPT } from "./guard/screen/classifier.ts";
 import { openSpending, type Spending } from "./guard/spending.ts";
 import { noticePayload, UsageDesk } from "./guard/usage_desk.ts";
 import { Metrics } from "./ops/metrics.ts";
@@ -43,6 +46,7 @@ import { lockState, readHolder } from "./store/files.ts";
 import { memorySpace } from "./store/memory.ts";
 import { openStore, type Store } from "./store/store.ts";
 import { openTools } from "./tools/open.ts";
+import type { ProgramPipe } from "./tools/runner.ts";
 
 /** How long a stop waits for turns that run. */
 export const DRAIN_MS = 20_000;
@@ -63,6 +67,8 @@ export interface HouseOptions {
   beforeListening?(tokens: Tokens): Promise<void>;
   /** What the sandbox was found to be. */
   posture: StatusPayload["posture"];
+  /** The way to the launcher, which runs the programs that are configured. */
+  pipe?: ProgramPipe | undefined;
 }
 
 /** An open house. Disposing closes it at once; `stop` lets turns finish first. */
@@ -88,10 +94,56 @@ function agentSettings(settings: Settings): AgentSettings {
     bindings: settings.bindings,
     sessions: settings.sessions,
     limits: settings.limits,
-    policy: settings.guard.policy,
-    trusted: new Set(settings.guard.trusted),
+    rules: toRules(settings.guard),
     toolsDenied: settings.tools.deny,
   };
+}
+
+/** The guard over this house's store, secrets and models. */
+function openGuard(
+  { stateDir, env, clock }: HouseOptions,
+  rooms: {
+    store: Store;
+    models: Pick<Models, "stream">;
+    settings(): Settings;
+  },
+): Guarding {
+  const { store, models, settings } = rooms;
+  const keys = [
+    "CARAPACE_TOKEN",
+    "CARAPACE_PASSPHRASE",
+    ...VENDOR_ROWS.flatMap((row) => row.keyEnv ?? []),
+  ];
+  const fromEnv = keys.flatMap((name) => env.get(name) ?? []);
+  let of: Settings | undefined;
+  let secrets: readonly string[] = [];
+  return makeGuard({
+    store,
+    clock,
+    config: () => settings().guard,
+    secrets: () => {
+      if (of !== settings()) {
+        of = settings();
+        secrets = [...secretsIn(of), ...fromEnv];
+      }
+      return secrets;
+    },
+    scratchOf: (agentId) => `${stateDir}/scratch/${agentId}`,
+    ask: async (text, signal) => {
+      const model = settings().guard.classifier?.model ?? "";
+      const parts = [{ kind: "text" as const, text, label: PUBLIC_OWNER }];
+      const events = models.stream(model, {
+        system: CLASSIFIER_PROMPT,
+        messages: [{ role: "user", parts }],
+        outputTokensMax: 16,
+      }, signal);
+      let answer = "";
+      for await (const event of events) {
+        if (event.kind === "text") answer += event.text;
+      }
+      return answer;
+    },
+  });
 }
 
 /** A door for a provider: its own hosts and ports, nothing else. */
@@ -386,11 +438,17 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       egress,
       store,
       stateDir,
+      pipe: options.pipe,
       clock,
       log,
     }),
   );
   const { memory } = toolbox;
+  const guarding = openGuard(options, {
+    store,
+    models: engine.models,
+    settings: () => settings,
+  });
   const desk = new AgentDesk({
     store,
     models: {
@@ -399,11 +457,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     },
     tools: toolbox.registry,
     outputs: toolbox.outputs,
-    approvals: new Approvals({
-      rows: store.approvals,
-      journal: store.journal,
-      clock,
-    }),
+    ...guarding,
     context: {
       memory: async ({ agentId, authority, isPrivate }) => {
         if (!isPrivate) return [];

@@ -6,35 +6,27 @@
  *
  * @module
  */
-import { z } from "zod";
-import { AppError, errorText, isAbort } from "../core/errors.ts";
-import { join, type Label } from "../core/label.ts";
 import type { Authority } from "../core/authority.ts";
-import type {
-  Message,
-  Part,
-  ToolCallPart,
-  ToolResultPart,
-} from "../core/message.ts";
+import { AppError, errorText, isAbort } from "../core/errors.ts";
+import type { Label } from "../core/label.ts";
+import type { Part, ToolCallPart, ToolResultPart } from "../core/message.ts";
 import { limitSignal } from "../core/time.ts";
 import type { Tool, ToolOutput } from "../core/tool.ts";
 import type { TurnEventBody } from "../core/turn.ts";
-import { decide, type Decision, effectiveEffect } from "../guard/decide.ts";
-import { contextFacts } from "../guard/facts.ts";
+import { type Decision, effectiveEffect } from "../guard/decide.ts";
 import { isHidden } from "../guard/policy.ts";
+import { toolFacts } from "../guard/rules.ts";
+import { screen } from "../guard/screen/screen.ts";
 import type { Registry } from "../tools/registry.ts";
-import { summaryMessages } from "./context.ts";
 import type { AgentSettings } from "./deps.ts";
-import { sectionMessages } from "./sections.ts";
+import {
+  decisionRow,
+  judge,
+  type Judged,
+  questionOf,
+  resultLabel,
+} from "./judging.ts";
 import type { Running, Turn } from "./turn.ts";
-
-/** A call that was judged. */
-interface Judged {
-  call: ToolCallPart;
-  tool: Tool | undefined;
-  input: unknown;
-  decision: Decision;
-}
 
 /** Who would use tools, where. */
 export interface ToolUser {
@@ -52,8 +44,9 @@ export function toolsFor(registry: Registry, user: ToolUser): Tool[] {
     authority.scopes.has(tool.scope) && authority.allowsTool(tool.name) &&
     (agent.tools === "any" || agent.tools.includes(tool.name)) &&
     !settings.toolsDenied.includes(tool.name) &&
-    !isHidden(settings.policy, {
+    !isHidden(settings.rules.policy, {
       tool: tool.name,
+      effect: effectiveEffect(toolFacts(tool, settings.rules.effects)),
       agent: agentId,
       channel,
       sender: authority.principal,
@@ -65,89 +58,6 @@ export function toolsFor(registry: Registry, user: ToolUser): Tool[] {
 export function shownTools(turn: Turn): Tool[] {
   const { settings, authority, run: { agentId }, channel } = turn;
   return toolsFor(turn.deps.tools, { settings, agentId, authority, channel });
-}
-
-/**
- * What the model has read beside the history. It blesses no place: nobody typed
- * it in this conversation, so it does not stand in the user's role here.
- */
-function besideHistory(turn: Turn): Message[] {
-  const shown = [
-    ...sectionMessages(turn.sections),
-    ...summaryMessages(turn.summary),
-  ];
-  return shown.map(({ parts }) => ({ role: "tool", parts }));
-}
-
-function refuse(call: ToolCallPart, rule: string, reason: string): Judged {
-  return {
-    call,
-    tool: undefined,
-    input: undefined,
-    decision: { verdict: "deny", rule, reason },
-  };
-}
-
-/** Finds the tool, parses the arguments, and decides. */
-function judge(turn: Turn, call: ToolCallPart, shown: readonly Tool[]): Judged {
-  if (call.malformed !== undefined) {
-    return refuse(
-      call,
-      "arguments",
-      `The arguments are not JSON: ${call.malformed}`,
-    );
-  }
-  const tool = shown.find((t) => t.name === call.name);
-  if (tool === undefined) {
-    const names = shown.map((t) => t.name).join(", ");
-    return refuse(
-      call,
-      "unknown",
-      `There is no tool "${call.name}" here; there are: ${names || "none"}`,
-    );
-  }
-  const parsed = tool.input.safeParse(call.args);
-  if (!parsed.success) {
-    return refuse(
-      call,
-      "arguments",
-      `The arguments do not fit: ${z.prettifyError(parsed.error)}`,
-    );
-  }
-  const { authority, run, settings } = turn;
-  const decision = decide({
-    call: { tool, args: call.args },
-    context: contextFacts([...besideHistory(turn), ...turn.history], {
-      joined: turn.joined,
-      agent: run.agentId,
-      channel: turn.channel,
-      integrity: authority.kind === "peer" ? "peer" : "owner",
-      fetches: turn.fetches,
-    }),
-    authority,
-    attended: run.attended,
-    replyTo: turn.replyTo,
-    trusted: settings.trusted,
-    audienceOf: () => "world",
-    grants: [],
-    policy: settings.policy,
-  });
-  return { call, tool, input: parsed.data, decision };
-}
-
-function resultLabel(turn: Turn, tool: Tool, output: ToolOutput): Label {
-  const at = turn.deps.clock.now();
-  const inherited = turn.joined;
-  const own: Label = {
-    integrity: tool.result.integrity === "inherit"
-      ? inherited.integrity
-      : tool.result.integrity,
-    secrecy: tool.result.secrecy === "private"
-      ? [...new Set([...inherited.secrecy, turn.authority.principal])].sort()
-      : inherited.secrecy,
-    origins: [{ kind: "tool", ref: tool.name, at }],
-  };
-  return output.label === undefined ? own : join(own, output.label);
 }
 
 function cut(text: string, bytesMax: number): string {
@@ -163,7 +73,7 @@ function cut(text: string, bytesMax: number): string {
 function toResult(
   call: ToolCallPart,
   text: string,
-  options: { isError: boolean; label: Label },
+  options: Pick<ToolResultPart, "isError" | "label" | "adds">,
 ): ToolResultPart {
   return {
     kind: "tool_result",
@@ -174,12 +84,38 @@ function toResult(
   };
 }
 
+/** Reads untrusted text for orders: marks and counts, decides nothing. */
+async function look(
+  { turn, deadline }: Running,
+  result: ToolResultPart,
+): Promise<void> {
+  const { guard, log } = turn.deps;
+  if (result.label.integrity !== "untrusted" || !turn.settings.rules.screen) {
+    return;
+  }
+  const found = [...screen(result.text)];
+  const said = await guard.classifier?.classify(result.text, deadline.signal);
+  if (said === "orders") found.push("classifier");
+  if (found.length === 0) return;
+  guard.meter.add("screened");
+  log("warn", "guard.screened", {
+    runId: turn.run.id,
+    tool: result.name,
+    found,
+  });
+  turn.note(guard.audit.row({
+    event: "guard.screened",
+    fields: { runId: turn.run.id, callId: result.callId.slice(0, 128), found },
+  }));
+}
+
 /** Runs an allowed call. Its failure is a result; only the turn's end throws. */
 async function runTool(
   running: Running,
-  { call, tool, input }: Judged & { tool: Tool },
+  judged: Judged & { tool: Tool },
 ): Promise<ToolResultPart> {
   const { turn, deadline } = running;
+  const { call, tool, input } = judged;
   const { limits } = turn.settings;
   using limit = limitSignal(
     deadline.signal,
@@ -222,30 +158,37 @@ async function runTool(
   } finally {
     limit.signal.removeEventListener("abort", onAbort);
   }
-  return toResult(call, cut(output.text, limits.toolOutputBytesMax), {
-    isError: output.isError ?? false,
-    label: resultLabel(turn, tool, output),
-  });
+  const { text, found } = turn.deps.guard.secrets().redact(output.text);
+  if (found > 0) turn.deps.guard.meter.add("redacted", found);
+  const labels = resultLabel(turn, { ...judged, tool }, output);
+  const shown = await turn.deps.outputs?.keep({
+    text,
+    sessionKey: turn.session.key,
+    tool: tool.name,
+    label: labels.label,
+    bytesMax: limits.toolOutputBytesMax,
+    now: turn.deps.clock.now(),
+  }) ?? cut(text, limits.toolOutputBytesMax);
+  const isError = output.isError ?? false;
+  const result = toResult(call, shown, { isError, ...labels });
+  await look(running, result);
+  return result;
 }
 
-/** Stores the ask, shows it, waits without holding a slot; whether to go on. */
-async function* askOwner(
+/** Stores an ask, shows it, waits without holding a slot; whether to go on. */
+export async function* askOwner(
   running: Running,
-  { call, decision }: Judged,
+  judged: Judged,
 ): AsyncGenerator<TurnEventBody, Decision> {
   const { turn, deadline, seat } = running;
   const { approvals } = turn.deps;
+  const { call, decision } = judged;
   // After a restart the ask is there already; it must be about the same call.
-  const { row, rows } = await approvals.findOrMake(turn.run.approvalId, {
-    runId: turn.run.id,
-    sessionKey: turn.session.key,
-    callId: call.id,
-    tool: call.name,
-    args: call.args,
-    label: turn.joined,
-    question: decision.reason,
-    limitMs: turn.settings.limits.approvalMs,
-  });
+  const question = await questionOf(turn, judged);
+  const { row, rows } = await approvals.findOrMake(
+    turn.run.approvalId,
+    question,
+  );
   await turn.save({ state: "waiting_approval", approvalId: row.id }, rows);
   yield {
     kind: "ask",
@@ -254,30 +197,66 @@ async function* askOwner(
     name: call.name,
     args: call.args,
     question: decision.reason,
+    answers: row.answers,
+    card: row.card,
     expiresAt: row.expiresAt,
   };
   deadline.pause();
   const settled = await seat.away(() => approvals.wait(row, deadline.signal));
   deadline.resume();
   turn.forgetApproval();
-  await turn.save({ state: "running" });
-  if (settled === "allowed") {
-    return { verdict: "allow", rule: "approval", reason: "the owner said yes" };
+  if (settled !== "allowed") {
+    await turn.save({ state: "running" });
+    const why = settled === "expired"
+      ? "nobody answered in time"
+      : "the owner said no";
+    return { verdict: "deny", rule: "approval", reason: why };
   }
-  const why = settled === "expired"
-    ? "nobody answered in time"
-    : settled === "superseded"
-    ? "a new message came instead of an answer, which counts as no"
-    : "the owner said no";
-  return { verdict: "deny", rule: "approval", reason: why };
+  try {
+    // Used up before the effect, for exactly the call as it is now.
+    const used = await approvals.use(row.id, await questionOf(turn, judged));
+    await turn.save({ state: "running" }, used);
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    await turn.save({ state: "running" });
+    return { verdict: "deny", rule: "approval", reason: errorText(error) };
+  }
+  return { verdict: "allow", rule: "approval", reason: "the owner said yes" };
 }
 
-function isEffectFree(judged: Judged): boolean {
-  return judged.tool === undefined ||
-    judged.decision.verdict === "allow" &&
-      ["none", "read_private", "fetch"].includes(
-        effectiveEffect(judged.tool),
-      );
+/** Asks whether a reply may reach its readers. */
+export async function* askReply(
+  running: Running,
+  text: string,
+  decision: Decision,
+): AsyncGenerator<TurnEventBody, Decision> {
+  const { turn } = running;
+  const call: ToolCallPart = {
+    kind: "tool_call",
+    id: `reply_${turn.session.seq}`,
+    name: "reply",
+    args: { text },
+    label: turn.joined,
+  };
+  const judged: Judged = {
+    call,
+    tool: undefined,
+    facts: undefined,
+    input: undefined,
+    decision,
+    read: [],
+  };
+  turn.note(await decisionRow(turn, judged));
+  const settled = yield* askOwner(running, judged);
+  turn.note(await decisionRow(turn, { ...judged, decision: settled }));
+  yield decided({ ...judged, decision: settled });
+  return settled;
+}
+
+function isEffectFree({ facts, decision }: Judged): boolean {
+  return facts === undefined ||
+    decision.verdict === "allow" &&
+      ["none", "read_private", "fetch"].includes(effectiveEffect(facts));
 }
 
 function decided({ call, decision }: Judged): TurnEventBody {
@@ -297,36 +276,57 @@ export async function* runCalls(
 ): AsyncGenerator<TurnEventBody, ToolResultPart[]> {
   const { turn } = running;
   const shown = shownTools(turn);
-  const judged = calls.map((call) => judge(turn, call, shown));
-  for (const one of judged) yield decided(one);
+  const remembered = await turn.deps.approvals.remembered();
+  const judged = calls.map((call) => judge(turn, call, { shown, remembered }));
+  for (const one of judged) {
+    turn.note(await decisionRow(turn, one));
+    yield decided(one);
+  }
   const results: ToolResultPart[] = [];
   if (judged.every(isEffectFree)) {
+    // What leaves this machine is told of before it leaves.
+    if (judged.some(leaves)) await turn.save({ state: "running" });
     results.push(
       ...await Promise.all(judged.map((one) => finish(running, one))),
     );
   } else {
-    for (const one of judged) {
-      if (one.decision.verdict === "ask") {
-        one.decision = yield* askOwner(running, one);
-        yield decided(one);
-      }
-      if (!isEffectFree(one) && one.tool !== undefined) {
-        await turn.save({
-          inFlight: [{
-            callId: one.call.id,
-            name: one.call.name,
-            effect: effectiveEffect(one.tool),
-          }],
-        });
-      }
-      results.push(await finish(running, one));
-    }
+    for (const one of judged) results.push(yield* runAlone(running, one));
   }
   for (const result of results) {
     const { callId, name, text, isError } = result;
     yield { kind: "tool_result", callId, name, text, isError };
   }
   return results;
+}
+
+function leaves({ facts, decision }: Judged): boolean {
+  return facts !== undefined && decision.verdict === "allow" &&
+    effectiveEffect(facts) === "fetch";
+}
+
+/** One call of several: asked about if need be, stored before it acts. */
+async function* runAlone(
+  running: Running,
+  one: Judged,
+): AsyncGenerator<TurnEventBody, ToolResultPart> {
+  const { turn } = running;
+  if (one.decision.verdict === "ask") {
+    one.decision = yield* askOwner(running, one);
+    turn.note(await decisionRow(turn, one));
+    yield decided(one);
+    const isAllowed = one.decision.verdict === "allow";
+    if (isAllowed && one.facts !== undefined && leaves(one)) turn.fetches++;
+  }
+  const { call, facts, decision } = one;
+  if (decision.verdict === "allow" && facts !== undefined) {
+    const effect = effectiveEffect(facts);
+    await turn.save(
+      isEffectFree(one)
+        ? { state: "running" }
+        : { inFlight: [{ callId: call.id, name: call.name, effect }] },
+    );
+  }
+  return await finish(running, one);
 }
 
 /** A judged call's result: what the tool said, or why it did not run. */
@@ -336,7 +336,6 @@ async function finish(
 ): Promise<ToolResultPart> {
   const { call, tool, decision } = judged;
   if (decision.verdict === "allow" && tool !== undefined) {
-    if (effectiveEffect(tool) === "fetch") running.turn.fetches++;
     return await runTool(running, { ...judged, tool });
   }
   const isUnfit = decision.rule === "arguments" || decision.rule === "unknown";

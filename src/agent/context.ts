@@ -10,6 +10,7 @@
 import type { Message, Part, StoredMessage } from "../core/message.ts";
 import type { ContextAccount } from "../core/methods.ts";
 import type { ModelRequest, ToolSpec } from "../core/model.ts";
+import { frameMessage } from "../guard/screen/frame.ts";
 import type { Session } from "../store/sessions.ts";
 import type { Summary } from "../store/summaries.ts";
 import type { AgentConfig, AgentLimits } from "./config.ts";
@@ -228,9 +229,14 @@ export function assemble(input: ContextInput): Assembled {
   const request = {
     system: systemPrompt(agentId, agent),
     messages: [
-      ...sectionMessages(sections),
-      ...summaryMessages(input.summary),
-      ...messages,
+      ...sectionMessages(sections)
+        .map((message) => frameMessage(message, `${session.id}/sections`)),
+      ...summaryMessages(input.summary)
+        .map((message) => frameMessage(message, `${session.id}/notes`)),
+      ...messages
+        .map((message) =>
+          frameMessage(message, `${session.id}/${message.seq}`)
+        ),
     ],
     ...(input.tools.length === 0 ? {} : { tools: input.tools }),
     outputTokensMax: input.outputTokensMax,

@@ -7,8 +7,8 @@ import type { Authority, AuthorityRecord } from "../core/authority.ts";
 import type { Log } from "../core/log.ts";
 import type { ModelEvent, ModelRequest } from "../core/model.ts";
 import type { Clock } from "../core/time.ts";
-import type { PolicyLine } from "../guard/config.ts";
 import type { Approvals } from "../guard/approvals.ts";
+import type { GuardDeps, GuardRules } from "../guard/rules.ts";
 import type { Spending } from "../guard/spending.ts";
 import type { Store } from "../store/store.ts";
 import type { Outputs } from "../tools/outputs.ts";
@@ -44,8 +44,8 @@ export interface AgentSettings {
   bindings: readonly Binding[];
   sessions: SessionsConfig;
   limits: AgentLimits;
-  policy: readonly PolicyLine[];
-  trusted: ReadonlySet<string>;
+  /** What the guard decides by. */
+  rules: GuardRules;
   toolsDenied: readonly string[];
 }
 
@@ -57,6 +57,7 @@ export interface AgentDeps {
   models: Models;
   tools: Registry;
   approvals: Approvals;
+  guard: GuardDeps;
   /** Who pays for model calls, and whether there is something left. */
   spending: Pick<Spending, "check" | "reserve" | "rowsFor">;
   /** What one who spends, or the owner, is told of it. */

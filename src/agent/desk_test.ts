@@ -427,7 +427,7 @@ Deno.test("an ask waits without a slot and runs what was approved", async (t) =>
       assert.equal(endOf(seen).reason, "done");
       assert.equal(runs, answer === "deny" ? 0 : 1);
       const late = await house.say(`/approve ${asked.approvalId}`);
-      assert.match(endOf(late).message ?? "", /already (allowed|denied)/);
+      assert.match(endOf(late).message ?? "", /already (used|denied)/);
     });
   }
 });

@@ -15,8 +15,11 @@ import {
 import { ModelError, type ModelEvent, type StopReason } from "../core/model.ts";
 import type { EndReason, TurnEventBody } from "../core/turn.ts";
 import { decideReply, type Decision } from "../guard/decide.ts";
-import { runCalls } from "./calls.ts";
+import { normalUrl } from "../guard/destinations.ts";
+import { ReplyFilter } from "../guard/screen/reply.ts";
+import { askReply, runCalls } from "./calls.ts";
 import { pendingCalls } from "./context.ts";
+import { factsOf } from "./judging.ts";
 import { inputTokensOf, meteredStream } from "./metered.ts";
 import { assembleTurn, makeRoom } from "./overflow.ts";
 import type { Running, Turn } from "./turn.ts";
@@ -104,22 +107,44 @@ async function* callModel(
   const { turn, deadline } = running;
   const answer = new Answer(turn.joined);
   const reply = replyDecision(turn);
+  const words = replyFilter(turn);
+  const thoughts = turn.deps.guard.secrets().filter();
   const { request, account, estimate } = assembleTurn(turn, model);
   try {
     const inputTokens = inputTokensOf(account);
     const call = { model, request, inputTokens };
     const events = meteredStream(turn, call, deadline.signal);
     for await (const event of events) {
+      if (event.kind === "text") {
+        const text = words.push(event.text);
+        if (text === "") continue;
+        answer.take({ ...event, text });
+        if (reply.verdict === "allow") yield { kind: "text", text };
+        continue;
+      }
+      if (event.kind === "thinking") {
+        answer.take(event);
+        const text = thoughts.push(event.text);
+        if (text !== "") yield { kind: "thinking", text };
+        continue;
+      }
+      // What is still held stands before this.
+      const rest = words.end();
+      if (rest !== "") {
+        answer.take({ kind: "text", text: rest });
+        if (reply.verdict === "allow") yield { kind: "text", text: rest };
+      }
       answer.take(event);
-      if (event.kind === "text" && reply.verdict === "allow") {
-        yield { kind: "text", text: event.text };
-      } else if (event.kind === "thinking" && event.text !== "") {
-        yield { kind: "thinking", text: event.text };
-      } else if (event.kind === "tool_call") {
+      if (event.kind === "tool_call") {
         const { id: callId, name } = event;
         const args = (event.args ?? {}) as ToolCallPart["args"];
         yield { kind: "tool_call", callId, name, args };
       }
+    }
+    const rest = words.end();
+    if (rest !== "") {
+      answer.take({ kind: "text", text: rest });
+      if (reply.verdict === "allow") yield { kind: "text", text: rest };
     }
   } catch (error) {
     turn.spend(answer.usage);
@@ -130,6 +155,8 @@ async function* callModel(
     throw error;
   }
   turn.spend(answer.usage);
+  turn.deps.guard.meter.add("redacted", words.redacted);
+  turn.deps.guard.meter.add("defused", words.defused);
   const { inputTokens: tokens } = answer.usage;
   const { windowTokens } = account;
   if (tokens > 0) {
@@ -221,8 +248,42 @@ export function replyDecision(turn: Turn): Decision {
     audience: turn.session.kind === "group"
       ? "world"
       : [turn.session.owner, "owner"],
-    attended: false,
+    attended: turn.run.attended,
   });
+}
+
+/** What every word passes before it is seen or stored. */
+function replyFilter(turn: Turn): ReplyFilter {
+  const secrets = turn.deps.guard.secrets();
+  if (turn.joined.integrity !== "untrusted") {
+    return new ReplyFilter(secrets, undefined);
+  }
+  const facts = factsOf(turn);
+  const { trusted } = turn.settings.rules;
+  return new ReplyFilter(secrets, (url) => {
+    const normal = normalUrl(url);
+    return facts.hasLink(url) ||
+      normal !== undefined && (trusted.has(normal) || facts.names(normal));
+  });
+}
+
+/** The end of a turn whose answer is whole; asks first where it has to. */
+async function* endWith(
+  running: Running,
+  answer: Answer,
+): AsyncGenerator<TurnEventBody, LoopEnd> {
+  const { turn } = running;
+  let decision = replyDecision(turn);
+  if (decision.verdict === "allow") return atStop(answer);
+  const { text } = answer;
+  if (decision.verdict === "ask" && text !== "") {
+    decision = yield* askReply(running, text, decision);
+  }
+  return decision.verdict === "allow" ? atStop(answer) : {
+    reason: "denied",
+    reply: "",
+    message: `The reply was held back: ${decision.reason}`,
+  };
 }
 
 function atStop(answer: Answer): LoopEnd {
@@ -257,6 +318,7 @@ export async function* runLoop(
   const seen = new Map<string, number>();
   const chain = new Chain(turn, model);
   let calls: ToolCallPart[] = pendingCalls(turn.history);
+  turn.deps.guard.meter.add("tasks");
   while (true) {
     // Ends by an answer, by stepsMax, by repetition, or by the deadline.
     if (calls.length === 0) {
@@ -278,12 +340,7 @@ export async function* runLoop(
       calls = answer.calls;
       const own = calls.filter((call) => !isClients(turn, call));
       if (own.length === 0) {
-        const decision = replyDecision(turn);
-        const end: LoopEnd = decision.verdict === "allow" ? atStop(answer) : {
-          reason: "denied",
-          reply: "",
-          message: `The reply was held back: ${decision.reason}`,
-        };
+        const end = yield* endWith(running, answer);
         return { ...end, model: chain.model };
       }
       calls = own;

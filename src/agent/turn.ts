@@ -73,6 +73,7 @@ export class Turn {
   #savedRun: Run | undefined;
   #savedSession: Session | undefined;
   #unsaved: StoredMessage[] = [];
+  #notes: Row[] = [];
 
   constructor(parts: TurnParts, savedRun?: Run) {
     this.deps = parts.deps;
@@ -148,6 +149,11 @@ export class Turn {
     };
   }
 
+  /** A row of the audit log; it goes out with the next {@linkcode save}. */
+  note(row: Row): void {
+    this.#notes.push(row);
+  }
+
   /** The ask was answered; the next save says so. */
   forgetApproval(): void {
     const { approvalId: _, ...run } = this.run;
@@ -168,9 +174,12 @@ export class Turn {
     const { store, clock } = this.deps;
     this.run = { ...this.run, ...change, updatedAt: clock.now() };
     const messages = this.#unsaved;
+    const notes = this.#notes;
     this.#unsaved = [];
+    this.#notes = [];
     const rows = [
       ...more,
+      ...notes,
       ...store.runs.rows(this.run, this.#savedRun),
       ...this.session === this.#savedSession
         ? []

@@ -62,6 +62,8 @@ export const ToolResultPart = z.strictObject({
   text: z.string(),
   isError: z.boolean(),
   label: Label,
+  /** Whose private data the tool itself read; the label's secrecy has more. */
+  adds: z.array(z.string().max(128)).max(64).readonly().optional(),
 });
 export type ToolResultPart = z.infer<typeof ToolResultPart>;
 
@@ -126,8 +128,10 @@ export type StoredMessage = z.infer<typeof StoredMessage>;
 export const Inbound = z.strictObject({
   /** The entrance's own id of the event; with channel and account, the dedupe key. */
   id: z.string().min(1).max(512),
-  /** `ws`, `http`, `cli`, or a network's name. */
-  channel: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/),
+  /** `ws`, `http`, `cli`, a network's name, or `plugin:<id>`. */
+  channel: z.string().regex(
+    /^([a-z][a-z0-9_-]{0,31}|plugin:[a-z][a-z0-9-]{1,39})$/,
+  ),
   account: z.string().min(1).max(128),
   sender: z.strictObject({
     id: z.string().min(1).max(256),

@@ -68,6 +68,13 @@ export interface Tool<Input = unknown> {
   schema?: Readonly<Record<string, unknown>>;
   scope: Scope;
   effect: Effect;
+  /** What it was granted implies; the higher of the two counts. */
+  implied?: Effect;
+  /**
+   * Whose things it acts on. A paired sender may use what is `own` (their own
+   * session and memory); anything else that reads or acts is the owner's.
+   */
+  reach?: "own" | "owner";
   result: ResultLabel;
   destinations: readonly Destination[];
   /** The default limit of a call is the agent's; a tool may state a lower one. */

@@ -107,6 +107,10 @@ export const TurnEvent = z.discriminatedUnion("kind", [
     name: z.string(),
     args: z.json(),
     question: z.string(),
+    /** What may be answered, as `/approve` takes it. */
+    answers: z.array(z.string()),
+    /** What is asked in full, with where each argument came from. */
+    card: z.array(z.string()),
     expiresAt: z.int(),
   }),
   z.strictObject({

@@ -2,7 +2,8 @@
  * Asks that wait for an answer. An approval is stored before it is shown, names
  * what it approves by a hash, is used once and expires.
  *
- * Never: an answer from memory alone; an answer for other arguments than shown.
+ * Never: an answer from memory alone; an answer for other arguments than shown;
+ * an answer that was not offered.
  *
  * @module
  */
@@ -11,15 +12,17 @@ import { AppError } from "../core/errors.ts";
 import { makeId, sha256Hex } from "../core/ids.ts";
 import type { Label } from "../core/label.ts";
 import type { Clock } from "../core/time.ts";
-import type { ApprovalRow, ApprovalRows } from "../store/approvals.ts";
+import type { Answer, ApprovalRow, ApprovalRows } from "../store/approvals.ts";
+import type { Audit } from "../store/audit.ts";
 import type { Journal, Row } from "../store/journal.ts";
+import {
+  POLICY_LINES_MAX,
+  type PolicyLineRow,
+  type PolicyLines,
+} from "../store/policy_lines.ts";
+import type { Remembered } from "./remembered.ts";
 
-/** What can be answered. `session` and `always` are remembered. */
-export type Answer =
-  | "allow-once"
-  | "allow-session"
-  | "allow-always"
-  | "deny";
+export type { Answer } from "../store/approvals.ts";
 
 /** What an approval is about. */
 export interface Question {
@@ -29,49 +32,72 @@ export interface Question {
   tool: string;
   args: unknown;
   label: Label;
+  /** A hash of the policy it was asked under. */
+  policy: string;
   question: string;
+  card: readonly string[];
+  /** What a remembered answer would be for; without it, none is offered. */
+  scope?: ApprovalRow["scope"];
   limitMs: number;
 }
 
 /** How an ask came out; `superseded`: something else was said instead. */
 export type Settled = "allowed" | "denied" | "expired" | "superseded";
 
-/** The hash that binds an answer to tool, arguments and labels. */
+/** An answer that was given in time may be used this long after. */
+const ANSWER_HOLDS_MS = 60_000;
+
+const ONCE: readonly Answer[] = ["allow-once", "deny"];
+const REMEMBERABLE: readonly Answer[] = [
+  "allow-once",
+  "allow-session",
+  "allow-always",
+  "deny",
+];
+
+/** The hash that binds an answer to tool, arguments, labels and policy. */
 export async function approvalHash(
-  question: Pick<Question, "tool" | "args" | "label">,
+  question: Pick<Question, "tool" | "args" | "label" | "policy">,
 ): Promise<string> {
-  const { tool, args, label } = question;
-  return await sha256Hex(canonicalJson({ tool, args, label }));
+  const { tool, args, label, policy } = question;
+  return await sha256Hex(canonicalJson({ tool, args, label, policy }));
+}
+
+/** What approvals work on. */
+export interface ApprovalDeps {
+  rows: ApprovalRows;
+  lines: PolicyLines;
+  audit: Audit;
+  journal: Journal;
+  clock: Clock;
 }
 
 /** The pending asks of this process, over their stored rows. */
 export class Approvals {
-  readonly #rows: ApprovalRows;
-  readonly #journal: Journal;
-  readonly #clock: Clock;
+  readonly #deps: ApprovalDeps;
   readonly #waiting = new Map<string, (settled: Settled) => void>();
+  #lines: Promise<PolicyLineRow[]> | undefined;
 
-  constructor(
-    deps: { rows: ApprovalRows; journal: Journal; clock: Clock },
-  ) {
-    this.#rows = deps.rows;
-    this.#journal = deps.journal;
-    this.#clock = deps.clock;
+  constructor(deps: ApprovalDeps) {
+    this.#deps = deps;
   }
 
   /** A pending approval and its rows, for the asking run's own commit. */
   async make(question: Question): Promise<{ row: ApprovalRow; rows: Row[] }> {
-    const now = this.#clock.now();
-    const { limitMs, ...rest } = question;
+    const now = this.#deps.clock.now();
+    const { limitMs, policy: _, card, scope, ...rest } = question;
     const row = {
       ...rest,
+      card: [...card],
+      answers: [...(scope === undefined ? ONCE : REMEMBERABLE)],
+      ...(scope === undefined ? {} : { scope }),
       id: makeId("apr", now),
       hash: await approvalHash(question),
       createdAt: now,
       expiresAt: now + limitMs,
       state: "pending",
     } as ApprovalRow;
-    return { row, rows: this.#rows.rows(row) };
+    return { row, rows: this.#deps.rows.rows(row) };
   }
 
   /**
@@ -82,7 +108,7 @@ export class Approvals {
     id: string | undefined,
     question: Question,
   ): Promise<{ row: ApprovalRow; rows: Row[] }> {
-    const row = id === undefined ? undefined : await this.#rows.find(id);
+    const row = id === undefined ? undefined : await this.#deps.rows.find(id);
     const isSame = row !== undefined && row.runId === question.runId &&
       row.callId === question.callId &&
       row.hash === await approvalHash(question);
@@ -91,52 +117,109 @@ export class Approvals {
 
   /** Waits for the answer, its expiry, or the signal. */
   async wait(row: ApprovalRow, signal: AbortSignal): Promise<Settled> {
-    const now = (await this.#rows.find(row.id))?.state ?? row.state;
-    if (now !== "pending") return now === "allowed" ? "allowed" : "denied";
+    const { rows, clock } = this.#deps;
     const answered = Promise.withResolvers<Settled>();
     this.#waiting.set(row.id, answered.resolve);
     const done = new AbortController();
     const both = AbortSignal.any([signal, done.signal]);
     try {
-      const expiry = this.#clock.sleep(
-        Math.max(0, row.expiresAt - this.#clock.now()),
+      const now = (await rows.find(row.id))?.state ?? row.state;
+      if (now !== "pending") return now === "allowed" ? "allowed" : "denied";
+      const expiry = clock.sleep(
+        Math.max(0, row.expiresAt - clock.now()),
         both,
       ).then((): Settled => "expired");
       const settled = await Promise.race([answered.promise, expiry]);
       expiry.catch(() => {});
-      if (settled === "expired") await this.#store(row, "expired", undefined);
-      return settled;
+      return settled === "expired" ? await this.#expire(row) : settled;
     } finally {
       this.#waiting.delete(row.id);
       done.abort();
     }
   }
 
+  /** Stores the expiry; an answer that was stored first is the one that counts. */
+  async #expire(row: ApprovalRow): Promise<Settled> {
+    try {
+      await this.#deps.journal.commit([
+        ...this.#settledRows(row, { state: "expired" }),
+        this.#audit(row, "expired"),
+      ]);
+      return "expired";
+    } catch (error) {
+      const { state } = await this.#deps.rows.find(row.id) ?? row;
+      if (state === "allowed" || state === "denied") return state;
+      throw error;
+    }
+  }
+
   /**
-   * Takes an answer. The stored row decides, so a late, second or foreign
-   * answer changes nothing.
+   * The rows that use an approval up, for the commit right before the effect. A
+   * second use makes that commit a `conflict`.
    *
-   * @throws {AppError} `not_found` or `conflict`, saying what became of it
+   * @throws {AppError} `forbidden` when it was not given for exactly this call
+   */
+  async use(id: string, question: Question): Promise<Row[]> {
+    const { rows, clock } = this.#deps;
+    const row = await rows.find(id);
+    const now = clock.now();
+    const isFor = row !== undefined && row.runId === question.runId &&
+      row.callId === question.callId && row.tool === question.tool &&
+      row.hash === await approvalHash(question);
+    if (!isFor || row.state !== "allowed") {
+      throw new AppError(
+        "forbidden",
+        `Approval "${id}" was not given for this call`,
+      );
+    }
+    if (
+      now > Math.max(row.expiresAt, (row.answeredAt ?? 0) + ANSWER_HOLDS_MS)
+    ) {
+      throw new AppError("forbidden", `Approval "${id}" is past its time`);
+    }
+    return rows.rows({ ...row, state: "used" }, row);
+  }
+
+  /**
+   * Takes an answer. The stored row decides, so a late, second, foreign or
+   * unoffered answer changes nothing.
+   *
+   * @throws {AppError} `not_found`, `conflict` or `bad_input`, saying why
    */
   async answer(
     id: string,
     answer: Answer,
     options: { by: string; sessionKey?: string },
   ): Promise<ApprovalRow> {
-    const row = await this.#rows.find(id);
+    const { rows, journal, clock } = this.#deps;
+    const row = await rows.find(id);
     const isForeign = options.sessionKey !== undefined &&
       row?.sessionKey !== options.sessionKey;
     if (row === undefined || isForeign) {
       throw new AppError("not_found", `There is no approval "${id}"`);
     }
-    if (row.state !== "pending" || row.expiresAt <= this.#clock.now()) {
+    if (row.state !== "pending" || row.expiresAt <= clock.now()) {
       const state = row.state === "pending" ? "expired" : row.state;
       throw new AppError("conflict", `Approval "${id}" is already ${state}`);
     }
-    const settled = answer === "deny" ? "denied" : "allowed";
-    const next = await this.#store(row, settled, options.by);
-    this.#waiting.get(id)?.(settled);
-    return next;
+    if (!row.answers.includes(answer)) {
+      throw new AppError(
+        "bad_input",
+        `"${answer}" is no answer to approval "${id}"`,
+        { hint: `The answers are ${row.answers.join(", ")}` },
+      );
+    }
+    const state = answer === "deny" ? "denied" : "allowed";
+    const next = { state, answer, answeredBy: options.by } as const;
+    const line = await this.#lineOf(row, answer, options.by);
+    await journal.commit([
+      ...this.#settledRows(row, next),
+      this.#audit(row, answer, options.by),
+      ...line === undefined ? [] : this.#deps.lines.rows(line),
+    ]);
+    if (line !== undefined) this.#lines = undefined;
+    this.#waiting.get(id)?.(state);
+    return { ...row, ...next };
   }
 
   /**
@@ -144,11 +227,17 @@ export class Approvals {
    * open.
    */
   async supersede(id: string, by: string): Promise<boolean> {
-    const row = await this.#rows.find(id);
+    const { rows, journal } = this.#deps;
+    const row = await rows.find(id);
     if (row?.state !== "pending") return false;
+    const next = { state: "denied", answer: "deny", answeredBy: by } as const;
     try {
-      await this.#store(row, "denied", by);
+      await journal.commit([
+        ...this.#settledRows(row, next),
+        this.#audit(row, "superseded", by),
+      ]);
     } catch (error) {
+      // An answer that was stored first is the one that counts.
       if (error instanceof AppError && error.code === "conflict") return false;
       throw error;
     }
@@ -156,28 +245,94 @@ export class Approvals {
     return true;
   }
 
-  /** The pending asks of a session, oldest first. */
+  #settledRows(
+    row: ApprovalRow,
+    change: Pick<ApprovalRow, "state" | "answer" | "answeredBy">,
+  ): Row[] {
+    const answeredAt = this.#deps.clock.now();
+    return this.#deps.rows.rows({ ...row, ...change, answeredAt }, row);
+  }
+
+  #audit(row: ApprovalRow, answer: string, by = "nobody"): Row {
+    return this.#deps.audit.row({
+      event: "approval.answer",
+      fields: {
+        approvalId: row.id,
+        runId: row.runId,
+        tool: row.tool,
+        hash: row.hash,
+        answer,
+        by,
+      },
+    });
+  }
+
+  async #lineOf(
+    row: ApprovalRow,
+    answer: Answer,
+    by: string,
+  ): Promise<PolicyLineRow | undefined> {
+    if (answer !== "allow-session" && answer !== "allow-always") return;
+    const { scope } = row;
+    if (scope === undefined) {
+      throw new AppError("internal", `Approval "${row.id}" has no scope`);
+    }
+    if ((await this.lines()).length >= POLICY_LINES_MAX) {
+      throw new AppError(
+        "too_large",
+        `Cannot remember more than ${POLICY_LINES_MAX} answers`,
+        {
+          hint: "Revoke some: carapace policy list, carapace policy revoke ID",
+        },
+      );
+    }
+    const { sessionId, ...rest } = scope;
+    const now = this.#deps.clock.now();
+    return {
+      ...rest,
+      ...(answer === "allow-session" ? { sessionId } : {}),
+      id: makeId("pol", now),
+      sessionKey: row.sessionKey,
+      tool: row.tool,
+      approvalId: row.id,
+      createdAt: now,
+      createdBy: by,
+    };
+  }
+
+  /** The pending asks of a session, or all, oldest first. */
   async pending(sessionKey?: string): Promise<ApprovalRow[]> {
-    const now = this.#clock.now();
-    const all = await this.#rows.pending();
+    const now = this.#deps.clock.now();
+    const all = await this.#deps.rows.pending();
     return all.filter((row) =>
       row.expiresAt > now &&
       (sessionKey === undefined || row.sessionKey === sessionKey)
     );
   }
 
-  async #store(
-    row: ApprovalRow,
-    state: ApprovalRow["state"],
-    by: string | undefined,
-  ): Promise<ApprovalRow> {
-    const next: ApprovalRow = {
-      ...row,
-      state,
-      answeredAt: this.#clock.now(),
-      ...(by === undefined ? {} : { answeredBy: by }),
-    };
-    await this.#journal.commit(this.#rows.rows(next, row));
-    return next;
+  /** What the owner answered for a session or for always. */
+  lines(): Promise<readonly PolicyLineRow[]> {
+    return this.#lines ??= this.#deps.lines.list();
+  }
+
+  /** The same, as decisions read it. */
+  async remembered(): Promise<readonly Remembered[]> {
+    return await this.lines();
+  }
+
+  /** Forgets a remembered answer. @throws {AppError} `not_found` */
+  async revoke(id: string, by: string): Promise<void> {
+    const { lines, journal, audit } = this.#deps;
+    const line = await lines.find(id);
+    if (line === undefined) {
+      throw new AppError("not_found", `There is no policy line "${id}"`, {
+        hint: "Run: carapace policy list",
+      });
+    }
+    await journal.commit([
+      ...lines.deletion(id),
+      audit.row({ event: "policy.revoke", fields: { id, by } }),
+    ]);
+    this.#lines = undefined;
   }
 }

@@ -12,7 +12,9 @@ import type { Label } from "../core/label.ts";
 import type { Destination, Effect } from "../core/tool.ts";
 import type { PolicyLine } from "./config.ts";
 import { type Place, placesOf } from "./destinations.ts";
-import { lineSpeaks } from "./policy.ts";
+import { siteOf } from "./links.ts";
+import { lineSpeaks, namesTool, type PolicyFacts } from "./policy.ts";
+import { covers, type Remembered } from "./remembered.ts";
 
 /** What the registry knows of a tool; nothing here comes from a model. */
 export interface ToolFacts {
@@ -22,31 +24,47 @@ export interface ToolFacts {
   effect: Effect;
   /** What its grants imply; the higher of the two counts. */
   implied?: Effect;
+  /** What an owner's line says instead; it alone can lower an effect. */
+  lowered?: Effect;
+  reach?: "own" | "owner";
   destinations: readonly Destination[];
 }
 
 /** What the conversation is made of so far. */
 export interface ContextFacts {
   /** The join of everything the model has read. */
-  joined: Label;
-  agent: string;
-  channel: string;
-  /** Normalised places the owner typed in this session. */
-  ownerPlaces: ReadonlySet<string>;
-  /** Links that occur verbatim in parts fetched from a site, by that site. */
-  links: ReadonlyMap<string, ReadonlySet<string>>;
-  /** Text windows of private parts; a URL that carries one is not plain. */
-  carriesPrivate(text: string): boolean;
-  /** Fetches this run has made unasked. */
-  fetches: number;
+  readonly joined: Label;
+  readonly agent: string;
+  readonly channel: string;
+  readonly sessionKey: string;
+  readonly sessionId: string;
+  /** Fetches this run has made. */
+  readonly fetches: number;
+  /** The agent's scratch folder, absolute and normalised. */
+  readonly scratch: string | undefined;
+  /** Principals whose private data was read, beyond what was typed here. */
+  readonly read: readonly string[];
+  /** Whether who may bless a place here typed it, as a whole token. */
+  names(value: string): boolean;
+  /** Whether a normal URL is a link in a part fetched from its own site. */
+  isLinkOfItsSite(url: string): boolean;
+  /** Whether an address, spelled so, stands in a part that was read. */
+  hasLink(link: string): boolean;
+  /** Why a URL may carry private text; nothing when it is plain. */
+  whyNotPlain(url: URL): string | undefined;
 }
 
-/** Lets a job or an agent do one thing unasked. */
+/** Lets a job, an agent or a sender do one thing unasked. */
 export interface StandingGrant {
   id: string;
+  /** A name or glob. */
   tool: string;
   /** Exact places, or `*.host` patterns for URLs; empty for a tool without. */
   places: readonly string[];
+  agent?: string | undefined;
+  /** The principal it is for; a paired sender needs one to use the owner's. */
+  to?: string | undefined;
+  sessionKey?: string | undefined;
 }
 
 /** Everything a decision rests on. */
@@ -64,6 +82,10 @@ export interface DecisionInput {
   audienceOf(place: Place): readonly string[] | "world";
   grants: readonly StandingGrant[];
   policy: readonly PolicyLine[];
+  /** What the owner answered for a session or for always. */
+  remembered: readonly Remembered[];
+  /** Whether fetches need a named or linked address, however plain. */
+  fetchKnownOnly?: boolean;
 }
 
 /** A verdict, the rule that gave it, and a reason for people. */
@@ -71,6 +93,15 @@ export interface Decision {
   verdict: "allow" | "ask" | "deny";
   rule: string;
   reason: string;
+  /** Set on an ask whose answer can be remembered, and for which places. */
+  places?: readonly Place[];
+}
+
+/** One rule's say, for `carapace policy explain`. */
+export interface Spoke {
+  rule: string;
+  says: "allow" | "ask" | "deny" | "passes";
+  why: string;
 }
 
 const RANK: Readonly<Record<Effect, number>> = {
@@ -97,174 +128,368 @@ const OWNERS_ONLY: ReadonlySet<Effect> = new Set([
 ]);
 
 /** The higher of what a tool states and what its grants imply. */
-export function effectiveEffect(tool: ToolFacts): Effect {
+export function effectiveEffect(
+  tool: Pick<ToolFacts, "effect" | "implied" | "lowered">,
+): Effect {
+  if (tool.lowered !== undefined) return tool.lowered;
   const implied = tool.implied ?? "none";
   return RANK[implied] > RANK[tool.effect] ? implied : tool.effect;
 }
 
-function allow(rule: string, reason: string): Decision {
-  return { verdict: "allow", rule, reason };
-}
-function ask(rule: string, reason: string): Decision {
-  return { verdict: "ask", rule, reason };
-}
-function deny(rule: string, reason: string): Decision {
-  return { verdict: "deny", rule, reason };
-}
-
-function byAuthority(input: DecisionInput, effect: Effect): Decision | null {
-  const { tool } = input.call;
-  const { authority } = input;
-  if (!authority.scopes.has(tool.scope)) {
-    return deny("authority", `"${tool.name}" needs the scope "${tool.scope}"`);
-  }
-  if (!authority.allowsTool(tool.name)) {
-    return deny("authority", `this credential may not use "${tool.name}"`);
-  }
-  if (authority.kind !== "owner" && OWNERS_ONLY.has(effect)) {
-    return deny("authority", `"${tool.name}" (${effect}) is the owner's`);
-  }
-  return null;
-}
-
-function byPolicy(input: DecisionInput): Decision | null {
-  const facts = {
-    tool: input.call.tool.name,
-    args: input.call.args,
-    agent: input.context.agent,
-    channel: input.context.channel,
-    sender: input.authority.principal,
-  };
-  const spoke = input.policy.filter((line) => lineSpeaks(line, facts));
-  const line = spoke.find((l) => l.verdict === "deny") ??
-    spoke.find((l) => l.verdict === "ask") ?? spoke[0];
-  if (line === undefined) return null;
-  const reason = `a policy line says ${line.verdict} for "${line.tool}"`;
-  return { verdict: line.verdict, rule: "policy", reason };
-}
-
-function isTrusted(input: DecisionInput, place: Place): boolean {
-  return input.context.ownerPlaces.has(place.value) ||
-    input.trusted.has(place.value) || input.replyTo === place.value;
-}
-
-function siteOf(url: string): string {
-  return URL.canParse(url) ? new URL(url).host : "";
-}
-
-function byFetch(input: DecisionInput, places: readonly Place[]): Decision {
-  if (input.context.fetches >= FETCHES_MAX) {
-    return ask("fetch", `this run has already fetched ${FETCHES_MAX} pages`);
-  }
-  for (const place of places) {
-    const url = URL.canParse(place.value) ? new URL(place.value) : undefined;
-    const plain = url !== undefined &&
-      !input.context.carriesPrivate(decodeURIComponentSafe(url));
-    const linked = input.context.links.get(siteOf(place.value))
-      ?.has(place.value) ?? false;
-    if (!isTrusted(input, place) && !linked && !plain) {
-      return ask("fetch", `"${place.value}" carries text of a private part`);
-    }
-  }
-  return allow("fetch", "a plain address, without private text in it");
-}
-
-function decodeURIComponentSafe(url: URL): string {
-  const text = url.pathname + url.search;
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
-}
-
-function byOutbound(input: DecisionInput, places: readonly Place[]): Decision {
-  const { secrecy } = input.context.joined;
-  if (places.length === 0) {
-    return ask("destination", "where it goes is not stated by its arguments");
-  }
-  for (const place of places) {
-    if (!isTrusted(input, place)) {
-      return ask(
-        "destination",
-        `"${place.value}" was not typed by the owner in this session`,
-      );
-    }
-    const audience = input.audienceOf(place);
-    const reaches = secrecy.filter((owner) =>
-      audience === "world" || audience.some((reader) => reader !== owner)
-    );
-    if (reaches.length > 0) {
-      return ask(
-        "secrecy",
-        `private data of ${reaches.join(", ")} would reach "${place.value}"`,
-      );
-    }
-  }
-  return allow("destination", "every place was named by the owner");
-}
-
-function byEffect(
-  input: DecisionInput,
-  effect: Effect,
-  places: readonly Place[],
-): Decision {
-  switch (effect) {
-    case "fetch":
-      return byFetch(input, places);
-    case "outbound":
-    case "message":
-      return byOutbound(input, places);
-    default:
-      return ask(
-        "effect",
-        `"${input.call.tool.name}" (${effect}) in a conversation that holds untrusted text`,
-      );
-  }
-}
-
-function hasGrant(input: DecisionInput, places: readonly Place[]): boolean {
-  return input.grants.some((grant) =>
-    grant.tool === input.call.tool.name &&
-    places.every((place) =>
-      grant.places.some((granted) =>
-        granted === place.value ||
-        granted.startsWith("*.") && place.kind === "url" &&
-          siteOf(place.value).endsWith(granted.slice(1))
-      )
-    )
+function reached(
+  secrecy: readonly string[],
+  audience: readonly string[] | "world",
+): readonly string[] {
+  if (secrecy.length === 0) return secrecy;
+  // What a paired sender says in a conversation of the owner's house is read by
+  // the owner in any case.
+  return secrecy.filter((of) =>
+    audience === "world" ||
+    audience.some((reader) => reader !== of && reader !== "owner")
   );
 }
 
-/** Asking needs somebody to ask: without, a standing grant or no. */
-function settle(
-  input: DecisionInput,
-  decision: Decision,
-  places: readonly Place[],
-): Decision {
-  if (decision.verdict !== "ask") return decision;
-  if (hasGrant(input, places)) {
-    return allow("grant", "a standing grant names this tool and place");
+/** One decision in the making. */
+class Judge {
+  readonly #input: DecisionInput;
+  readonly #trace: Spoke[] | undefined;
+  readonly #effect: Effect;
+  #places: Place[] | undefined;
+
+  constructor(input: DecisionInput, trace?: Spoke[]) {
+    this.#input = input;
+    this.#trace = trace;
+    this.#effect = effectiveEffect(input.call.tool);
   }
-  if (input.attended) return decision;
-  return deny("unattended", `${decision.reason}, and nobody is there to ask`);
+
+  get places(): readonly Place[] {
+    const { call } = this.#input;
+    return this.#places ??= placesOf(call.args, call.tool.destinations);
+  }
+
+  #say(
+    verdict: Decision["verdict"],
+    rule: string,
+    reason: string,
+  ): Decision {
+    this.#trace?.push({ rule, says: verdict, why: reason });
+    return { verdict, rule, reason };
+  }
+
+  #pass(rule: string, why: string): undefined {
+    this.#trace?.push({ rule, says: "passes", why });
+  }
+
+  decide(): Decision {
+    const { context } = this.#input;
+    const isUntrusted = context.joined.integrity === "untrusted";
+    const refused = this.#byAuthority();
+    if (refused !== undefined) return refused;
+    const line = this.#byPolicy(isUntrusted);
+    if (line !== undefined) return this.#settle(line);
+    if (this.#effect === "none" || this.#effect === "read_private") {
+      return this.#say("allow", "effect", `"${this.#effect}" acts on nothing`);
+    }
+    this.#pass("effect", `"${this.#effect}" acts outside the conversation`);
+    if (!isUntrusted) {
+      return this.#say("allow", "integrity", "nothing untrusted was read");
+    }
+    this.#pass("integrity", "the conversation holds untrusted text");
+    return this.#settle(this.#byEffect());
+  }
+
+  // --- 0: authority -------------------------------------------------------
+
+  #byAuthority(): Decision | undefined {
+    const { authority, call: { tool } } = this.#input;
+    if (!authority.scopes.has(tool.scope)) {
+      return this.#say(
+        "deny",
+        "authority",
+        `"${tool.name}" needs the scope "${tool.scope}"`,
+      );
+    }
+    if (!authority.allowsTool(tool.name)) {
+      return this.#say(
+        "deny",
+        "authority",
+        `this credential may not use "${tool.name}"`,
+      );
+    }
+    if (authority.kind !== "owner" && this.#isOwners()) {
+      const granted = this.#input.grants.some((grant) =>
+        grant.to === authority.principal && this.#fits(grant)
+      );
+      if (!granted) {
+        return this.#say(
+          "deny",
+          "authority",
+          `"${tool.name}" (${this.#effect}) is the owner's, and nothing grants it to ${authority.principal}`,
+        );
+      }
+      return this.#pass("authority", "a standing grant names this sender");
+    }
+    return this.#pass("authority", `${authority.principal} may use it`);
+  }
+
+  /** Whether a tool acts on the owner's things. */
+  #isOwners(): boolean {
+    const { authority, call: { tool } } = this.#input;
+    if (OWNERS_ONLY.has(this.#effect)) return true;
+    if (authority.kind !== "peer") return tool.reach === "owner";
+    if (tool.reach !== undefined) return tool.reach === "owner";
+    if (tool.implied !== undefined) return true;
+    return !namesTool("group:memory", tool.name) &&
+      this.#effect !== "none" && this.#effect !== "fetch";
+  }
+
+  // --- 1: policy ----------------------------------------------------------
+
+  #byPolicy(isUntrusted: boolean): Decision | undefined {
+    const { call, context, authority, policy } = this.#input;
+    if (policy.length === 0) return this.#pass("policy", "there are no lines");
+    const facts: PolicyFacts = {
+      tool: call.tool.name,
+      effect: this.#effect,
+      args: call.args,
+      agent: context.agent,
+      channel: context.channel,
+      sender: authority.principal,
+      destinations: call.tool.destinations,
+    };
+    const spoke = policy.filter((line) => lineSpeaks(line, facts));
+    const line = spoke.find((l) => l.verdict === "deny") ??
+      spoke.find((l) => l.verdict === "ask") ?? spoke[0];
+    if (line === undefined) return this.#pass("policy", "no line speaks of it");
+    const { verdict, tool } = line;
+    if (verdict === "allow" && this.#effect === "exec" && isUntrusted) {
+      return this.#pass(
+        "policy",
+        `a line allows "${tool}", but programs are always asked about in a conversation with untrusted text`,
+      );
+    }
+    return this.#say(
+      verdict,
+      "policy",
+      `a policy line says ${verdict} for "${tool}"`,
+    );
+  }
+
+  // --- 4: destinations ----------------------------------------------------
+
+  #isTrusted({ value }: Place): boolean {
+    const { context, trusted, replyTo } = this.#input;
+    return trusted.has(value) || replyTo === value || context.names(value);
+  }
+
+  #byEffect(): Decision {
+    const { call: { tool } } = this.#input;
+    switch (this.#effect) {
+      case "fetch":
+        return this.#byFetch();
+      case "outbound":
+      case "message":
+        return this.#byOutbound();
+      case "write":
+        if (this.#isScratch()) {
+          return this.#say(
+            "allow",
+            "scratch",
+            "it stays in the scratch folder",
+          );
+        }
+    }
+    return this.#say(
+      "ask",
+      "effect",
+      `"${tool.name}" (${this.#effect}) in a conversation that holds untrusted text`,
+    );
+  }
+
+  /** Only this house's own file tools write relative paths to scratch. */
+  #isScratch(): boolean {
+    const { call: { tool }, context: { scratch } } = this.#input;
+    if (tool.implied !== undefined || !namesTool("group:fs", tool.name)) {
+      return false;
+    }
+    return this.places.length > 0 &&
+      this.places.every(({ kind, value }) =>
+        kind === "path" && value !== "" && !value.split("/").includes("..") &&
+        (/^[^/~\\:]+(?:\/[^\\:]*)?$/.test(value) ||
+          scratch !== undefined && value.startsWith(`${scratch}/`))
+      );
+  }
+
+  #byFetch(): Decision {
+    const { context, fetchKnownOnly = false } = this.#input;
+    if (context.fetches >= FETCHES_MAX) {
+      return this.#say(
+        "ask",
+        "fetch",
+        `this run has already fetched ${FETCHES_MAX} pages`,
+      );
+    }
+    if (this.places.length === 0) {
+      return this.#say("ask", "fetch", "what it fetches is not stated");
+    }
+    for (const place of this.places) {
+      if (this.#isTrusted(place)) {
+        this.#pass("fetch", `"${place.value}" was named`);
+        continue;
+      }
+      const url = URL.parse(place.value);
+      if (url === null) {
+        return this.#say("ask", "fetch", `"${place.value}" is no address`);
+      }
+      if (context.isLinkOfItsSite(place.value)) {
+        this.#pass("fetch", `"${place.value}" is a link of a page of its site`);
+        continue;
+      }
+      const why = fetchKnownOnly
+        ? "nobody named it and no page of its site links to it"
+        : context.whyNotPlain(url);
+      if (why !== undefined) {
+        return this.#say("ask", "fetch", `"${place.value}": ${why}`);
+      }
+      this.#pass("fetch", `"${place.value}" carries nothing private`);
+    }
+    return this.#say("allow", "fetch", "a named, linked or plain address");
+  }
+
+  #byOutbound(): Decision {
+    const { context, audienceOf, call: { tool } } = this.#input;
+    if (this.places.length === 0) {
+      return this.#say(
+        "ask",
+        "destination",
+        `where "${tool.name}" sends to is not stated by its arguments`,
+      );
+    }
+    for (const place of this.places) {
+      if (!this.#isTrusted(place)) {
+        return this.#say(
+          "ask",
+          "destination",
+          `"${place.value}" was not typed by the owner in this session`,
+        );
+      }
+      const private_ = reached(context.read, audienceOf(place));
+      if (private_.length > 0) {
+        return this.#say(
+          "ask",
+          "secrecy",
+          `private data of ${private_.join(", ")} would reach "${place.value}"`,
+        );
+      }
+      this.#pass("destination", `"${place.value}" was named`);
+    }
+    return this.#say(
+      "allow",
+      "destination",
+      "every place was named, and nothing private was read",
+    );
+  }
+
+  // --- 5: who can be asked ------------------------------------------------
+
+  #fits(grant: StandingGrant): boolean {
+    const { call: { tool }, context, authority } = this.#input;
+    return namesTool(grant.tool, tool.name) &&
+      (grant.agent === undefined || grant.agent === context.agent) &&
+      (grant.to === undefined || grant.to === authority.principal) &&
+      (grant.sessionKey === undefined ||
+        grant.sessionKey === context.sessionKey) &&
+      (this.places.length === 0
+        ? grant.places.length === 0
+        : this.places.every((place) =>
+          grant.places.some((granted) => isGranted(granted, place))
+        ));
+  }
+
+  /** Asking needs somebody to ask: without, a standing grant or no. */
+  #settle(decision: Decision): Decision {
+    if (decision.verdict !== "ask") return decision;
+    const { grants, remembered, context, authority, attended, call } =
+      this.#input;
+    const isByLine = decision.rule === "policy";
+    const isExec = this.#effect === "exec";
+    if (!isByLine && !isExec) {
+      if (grants.some((grant) => this.#fits(grant))) {
+        return this.#say(
+          "allow",
+          "grant",
+          "a standing grant names this tool and place",
+        );
+      }
+      this.#pass("grant", "no standing grant names this tool and place");
+      const line = remembered.find((one) =>
+        covers(one, {
+          tool: call.tool.name,
+          places: this.places,
+          context,
+          principal: authority.principal,
+        })
+      );
+      if (line !== undefined) {
+        return this.#say(
+          "allow",
+          "remembered",
+          `the owner answered this for ${
+            line.sessionId === undefined ? "always" : "this session"
+          } (${line.id})`,
+        );
+      }
+    }
+    if (!attended) {
+      return this.#say(
+        "deny",
+        "unattended",
+        `${decision.reason}, and nobody is there to ask`,
+      );
+    }
+    const canRemember = !isByLine && this.places.length > 0 &&
+      !isExec && this.#effect !== "configure" && this.#effect !== "spend";
+    return canRemember ? { ...decision, places: this.places } : decision;
+  }
 }
 
-/** Decides a call. */
+function isGranted(granted: string, place: Place): boolean {
+  if (granted === place.value) return true;
+  if (!granted.startsWith("*.") || place.kind !== "url") return false;
+  const host = siteOf(place.value).replace(/:\d+$/, "");
+  return host.endsWith(granted.slice(1)) && host.length > granted.length - 1;
+}
+
+/** A decision that cannot be made is a refusal. */
+function broken(error: unknown): Decision {
+  return {
+    verdict: "deny",
+    rule: "broken",
+    reason: `it could not be decided (${
+      error instanceof Error ? error.name : "failure"
+    })`,
+  };
+}
+
+/** Decides a call. Never throws. */
 export function decide(input: DecisionInput): Decision {
-  const effect = effectiveEffect(input.call.tool);
-  const refused = byAuthority(input, effect);
-  if (refused !== null) return refused;
-  const line = byPolicy(input);
-  const places = placesOf(input.call.args, input.call.tool.destinations);
-  if (line !== null) return settle(input, line, places);
-  if (effect === "none" || effect === "read_private") {
-    return allow("effect", `"${effect}" acts on nothing`);
+  try {
+    return new Judge(input).decide();
+  } catch (error) {
+    return broken(error);
   }
-  if (input.context.joined.integrity !== "untrusted") {
-    return allow("integrity", "nothing untrusted was read");
+}
+
+/** Decides a call, and says what every rule said on the way. */
+export function explain(
+  input: DecisionInput,
+): { decision: Decision; trace: readonly Spoke[] } {
+  const trace: Spoke[] = [];
+  try {
+    return { decision: new Judge(input, trace).decide(), trace };
+  } catch (error) {
+    return { decision: broken(error), trace };
   }
-  return settle(input, byEffect(input, effect, places), places);
 }
 
 /** What a reply's decision rests on. */
@@ -277,15 +502,17 @@ export interface ReplyInput {
 
 /** Decides a reply: private data must not reach a wider audience unasked. */
 export function decideReply(input: ReplyInput): Decision {
-  const { audience } = input;
-  const reaches = input.joined.secrecy.filter((owner) =>
-    audience === "world" || audience.some((reader) => reader !== owner)
-  );
-  if (reaches.length === 0) {
-    return allow("reply", "its readers may know all of it");
+  const { audience, attended } = input;
+  const private_ = reached(input.joined.secrecy, audience);
+  if (private_.length === 0) {
+    return {
+      verdict: "allow",
+      rule: "reply",
+      reason: "its readers may know all of it",
+    };
   }
-  const reason = `private data of ${reaches.join(", ")} would reach ${
+  const reason = `private data of ${private_.join(", ")} would reach ${
     audience === "world" ? "anybody" : audience.join(", ")
   }`;
-  return input.attended ? ask("reply", reason) : deny("reply", reason);
+  return { verdict: attended ? "ask" : "deny", rule: "reply", reason };
 }

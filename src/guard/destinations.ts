@@ -1,6 +1,7 @@
 /**
  * Where a call would send something, and whether the owner named that place.
- * Places are compared by parsed equality, never by substring.
+ * Places are compared by parsed equality of whole tokens, never by substring,
+ * and never through a folding that could make two real addresses one.
  *
  * @module
  */
@@ -15,6 +16,15 @@ export interface Place {
   value: string;
 }
 
+const LIMITS = {
+  tokenCharsMax: 2_048,
+  /** Tokens of one message that can bless a place. */
+  tokensMax: 20_000,
+  /** Words of a name that is more than one (`Riverside View Hotel`). */
+  nameWordsMax: 8,
+  valuesMax: 1_000,
+} as const;
+
 /** The value at a dotted path; `*` walks every element of an array. */
 export function valuesAt(args: unknown, path: string): unknown[] {
   let values: unknown[] = [args];
@@ -25,56 +35,158 @@ export function valuesAt(args: unknown, path: string): unknown[] {
       return Object.hasOwn(value, key)
         ? [(value as Record<string, unknown>)[key]]
         : [];
-    });
+    }).slice(0, LIMITS.valuesMax);
   }
   return values;
 }
 
-/** A URL as it is compared: parsed, without its fragment and user info. */
+const UNRESERVED =
+  /%(2[dDeE]|3\d|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aAeE])/g;
+
+/**
+ * A URL as it is compared: parsed, unreserved characters spelled plainly,
+ * without its fragment. One that carries a user name or password has no normal
+ * form: it equals nothing.
+ */
 export function normalUrl(text: string): string | undefined {
-  if (!URL.canParse(text)) return undefined;
-  const url = new URL(text);
+  const url = URL.parse(text);
+  if (url === null || url.username !== "" || url.password !== "") {
+    return undefined;
+  }
   url.hash = "";
-  url.username = "";
-  url.password = "";
   url.hostname = url.hostname.replace(/\.$/, "");
+  const plain = (part: string) =>
+    part.replaceAll(
+      UNRESERVED,
+      (_, hex) => String.fromCharCode(parseInt(hex, 16)),
+    );
+  url.pathname = plain(url.pathname);
+  url.search = plain(url.search);
   return url.href;
 }
 
-function normal(kind: Destination["kind"], value: unknown): string {
-  const text = typeof value === "string" ? value.trim() : JSON.stringify(value);
-  if (kind === "url") return normalUrl(text) ?? text;
-  if (kind === "address") return text.normalize("NFKC").toLowerCase();
-  return text;
+const MAIL = /^(?:mailto:)?([^\s@<>"]{1,64})@([^\s@<>"]{1,253})$/i;
+const PHONE = /^(?:tel:)?\+?[\d().\-/ ]{6,24}$/i;
+
+/**
+ * An address as it is compared. A mail domain and a phone number's punctuation
+ * have one meaning however they are written; anything else is itself exactly.
+ */
+export function normalAddress(text: string): string {
+  const trimmed = text.trim();
+  const mail = MAIL.exec(trimmed);
+  if (mail !== null) return `${mail[1]}@${mail[2]?.toLowerCase()}`;
+  if (PHONE.test(trimmed)) {
+    const digits = trimmed.replaceAll(/\D/g, "");
+    if (digits.length >= 6) {
+      return (/^(?:tel:)?\+/i.test(trimmed) ? "+" : "") + digits;
+    }
+  }
+  return trimmed;
 }
 
-/** Every place the arguments name. */
+/** A path as it is compared: `.` and `//` gone, `..` resolved where it can be. */
+export function normalPath(text: string): string {
+  const path = text.trim().replaceAll("\\", "/");
+  const isAbsolute = path.startsWith("/");
+  const parts: string[] = [];
+  for (const part of path.split("/")) {
+    if (part === "" || part === ".") continue;
+    if (part !== "..") parts.push(part);
+    else if (parts.length > 0 && parts.at(-1) !== "..") parts.pop();
+    else if (!isAbsolute) parts.push(part);
+  }
+  return (isAbsolute ? "/" : "") + parts.join("/");
+}
+
+/** The normal form of a place of this kind. */
+export function normalPlace(kind: Destination["kind"], value: unknown): string {
+  const text = typeof value === "string"
+    ? value.trim()
+    : JSON.stringify(value) ?? "";
+  if (kind === "url") return normalUrl(text) ?? text;
+  return kind === "path" ? normalPath(text) : normalAddress(text);
+}
+
+/** Every place the arguments name; an array at a path names each element. */
 export function placesOf(
   args: unknown,
   destinations: readonly Destination[],
 ): Place[] {
   return destinations.flatMap(({ path, kind }) =>
-    valuesAt(args, path)
-      .filter((value) => value !== undefined && value !== null)
-      .map((value) => ({ kind, path, value: normal(kind, value) }))
+    valuesAt(args, path).flatMap((value) =>
+      Array.isArray(value) ? value.slice(0, LIMITS.valuesMax) : [value]
+    )
+      .filter((value) => value !== undefined && value !== null && value !== "")
+      .map((value) => ({ kind, path, value: normalPlace(kind, value) }))
   );
 }
 
+const OPENING = /^[<("'“‘«\[{`*_]+/;
+const CLOSING = /[>)"'”’»\]}`*_.,;:!?]+$/;
+const BARE_HOST =
+  /^(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,24}(?:[/?]\S*)?$/i;
+
 /**
- * The places in a message the owner typed: its whole tokens, normalised both as
- * a URL and as an address, without the punctuation around them.
+ * The places a text that blesses them names: its whole tokens, as URLs,
+ * addresses and paths, and runs of words for names that are more than one.
  */
-export function placesIn(text: string): string[] {
-  const places: string[] = [];
-  for (const raw of text.split(/\s+/)) {
-    const token = raw.replace(/^[<("'“‘[]+/, "").replace(
-      /[>)"'”’\].,;:!?]+$/,
-      "",
-    );
-    if (token === "" || token.length > 2048) continue;
-    places.push(normal("address", token));
-    const url = normalUrl(token);
-    if (url !== undefined) places.push(url);
+export class NamedPlaces {
+  readonly #tokens = new Set<string>();
+  /** Words between spaces; punctuation after a word ends the run. */
+  #words = "\n";
+  #left: number = LIMITS.tokensMax;
+
+  /** Adds every token of a message. */
+  add(text: string): void {
+    for (const raw of text.split(/\s+/)) {
+      if (raw === "" || raw.length > LIMITS.tokenCharsMax) continue;
+      if (this.#left-- <= 0) return;
+      const opened = raw.replace(OPENING, "");
+      const token = opened.replace(CLOSING, "");
+      if (token === "") continue;
+      if (opened !== raw) this.#words += "\n";
+      this.#words += ` ${token} `;
+      if (token !== opened) this.#words += "\n";
+      this.#addToken(token);
+      // A path or a name may end in a dot of its own.
+      if (opened !== token) this.#addToken(opened);
+    }
+    this.#words += "\n";
+  }
+
+  #addToken(token: string): void {
+    this.#tokens.add(normalAddress(token));
+    const url = normalUrl(token) ??
+      (BARE_HOST.test(token) ? normalUrl(`https://${token}`) : undefined);
+    if (url !== undefined) this.#tokens.add(url);
+    if (token.includes("/")) this.#tokens.add(normalPath(token));
+  }
+
+  /** Whether a place, as {@linkcode normalPlace} writes it, was named. */
+  has(value: string): boolean {
+    if (this.#tokens.has(value)) return true;
+    const words = value.split(" ");
+    if (words.length < 2 || words.length > LIMITS.nameWordsMax) return false;
+    return words.every((word) => word !== "" && !/\s/.test(word)) &&
+      this.#words.includes(` ${words.join("  ")} `);
+  }
+
+  /** Whether a single word was written. */
+  hasWord(word: string): boolean {
+    return this.#tokens.has(word);
+  }
+}
+
+/** Configured entries as places: each is one token, whatever is in it. */
+export function trustedPlaces(entries: Iterable<string>): Set<string> {
+  const places = new Set<string>();
+  for (const entry of entries) {
+    const text = entry.trim();
+    places.add(normalAddress(text));
+    const url = normalUrl(text);
+    if (url !== undefined) places.add(url);
+    if (text.includes("/")) places.add(normalPath(text));
   }
   return places;
 }

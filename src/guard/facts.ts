@@ -2,88 +2,164 @@
  * What a decision needs to know of a conversation, drawn from its labelled
  * parts: what the owner typed, which links a page held, which text is private.
  *
+ * Never: a part that the model wrote counts as read, named or public.
+ *
  * @module
  */
 import type { Label } from "../core/label.ts";
 import type { Message, Part } from "../core/message.ts";
 import type { ContextFacts } from "./decide.ts";
-import { normalUrl, placesIn } from "./destinations.ts";
+import { NamedPlaces } from "./destinations.ts";
+import { indexOfPart, whyNotPlain, type WindowIndex } from "./fetching.ts";
+import { ReadLinks, textOfPart } from "./links.ts";
 
-/** A private text counts as carried when this many of its characters are. */
-const WINDOW_CHARS = 12;
-const LINKS_MAX = 2_000;
+/** Whose typed words bless a place here. */
+export type Blesses = "owner" | "peer" | "nobody";
 
 /** What surrounds a conversation. */
 export interface FactsOptions {
   joined: Label;
   agent: string;
   channel: string;
-  /** The principal whose own words bless a place (the owner, or this peer). */
-  integrity: "owner" | "peer";
+  sessionKey: string;
+  sessionId: string;
+  /** The owner's words, or also this session's only peer's. */
+  blesses: Blesses;
+  /** Fetches of this run so far. */
   fetches: number;
+  /** Where the agent may write unasked; absolute, normalised. */
+  scratch?: string | undefined;
 }
 
-function textOfPart(part: Part): string {
-  if (part.kind === "text" || part.kind === "thinking") return part.text;
-  return part.kind === "tool_result" ? part.text : "";
+function isTyped(message: Message, part: Part, blesses: Blesses): boolean {
+  if (message.role !== "user" || part.kind !== "text") return false;
+  const { integrity } = part.label;
+  return integrity === "owner" && blesses !== "nobody" ||
+    integrity === "peer" && blesses === "peer";
 }
 
-function* parts(messages: readonly Message[]): Generator<[Message, Part]> {
+function* partsOf(
+  messages: readonly Message[],
+): Generator<[Message, Part], void> {
   for (const message of messages) {
     for (const part of message.parts) yield [message, part];
   }
 }
 
-function ownerPlacesOf(
+/**
+ * The principals whose private data was read, beyond what was typed here: what
+ * somebody types together with an address is meant for it, what a tool reads
+ * is not.
+ */
+function readPrivate(
   messages: readonly Message[],
-  integrity: "owner" | "peer",
-): Set<string> {
-  const places = new Set<string>();
-  for (const [message, part] of parts(messages)) {
-    if (message.role !== "user" || part.kind !== "text") continue;
-    if (part.label.integrity !== integrity) continue;
-    for (const place of placesIn(part.text)) places.add(place);
-  }
-  return places;
-}
-
-function linksOf(messages: readonly Message[]): Map<string, Set<string>> {
-  const links = new Map<string, Set<string>>();
-  let count = 0;
-  for (const [, part] of parts(messages)) {
-    if (part.kind !== "tool_result") continue;
-    const sites = part.label.origins.filter((o) => o.kind === "web")
-      .flatMap((o) => (URL.canParse(o.ref) ? [new URL(o.ref).host] : []));
-    if (sites.length === 0) continue;
-    for (const [raw] of part.text.matchAll(/https?:\/\/[^\s<>"')\]]+/g)) {
-      const url = normalUrl(raw);
-      if (url === undefined || ++count > LINKS_MAX) continue;
-      for (const site of sites) {
-        const known = links.get(site) ?? new Set();
-        links.set(site, known.add(url));
-      }
-    }
-  }
-  return links;
-}
-
-function carriesPrivate(messages: readonly Message[], text: string): boolean {
-  if (text.length < WINDOW_CHARS) return false;
-  const haystack = text.toLowerCase();
-  const windows = new Set<string>();
-  for (let n = 0; n + WINDOW_CHARS <= haystack.length; n++) {
-    windows.add(haystack.slice(n, n + WINDOW_CHARS));
-  }
-  for (const [message, part] of parts(messages)) {
-    if (message.role === "assistant" || part.label.secrecy.length === 0) {
+  blesses: Blesses,
+): readonly string[] {
+  const principals = new Set<string>();
+  for (const [message, part] of partsOf(messages)) {
+    if (message.role === "assistant" || isTyped(message, part, blesses)) {
       continue;
     }
-    const own = textOfPart(part).toLowerCase();
-    for (let n = 0; n + WINDOW_CHARS <= own.length; n++) {
-      if (windows.has(own.slice(n, n + WINDOW_CHARS))) return true;
-    }
+    const own = part.kind === "tool_result" && part.adds !== undefined
+      ? part.adds
+      : part.label.secrecy;
+    for (const principal of own) principals.add(principal);
   }
-  return false;
+  return [...principals].sort();
+}
+
+class Facts implements ContextFacts {
+  readonly joined: Label;
+  readonly agent: string;
+  readonly channel: string;
+  readonly sessionKey: string;
+  readonly sessionId: string;
+  readonly fetches: number;
+  readonly scratch: string | undefined;
+  readonly #messages: readonly Message[];
+  readonly #blesses: Blesses;
+  #named: NamedPlaces | undefined;
+  #links: ReadLinks | undefined;
+  #read: readonly string[] | undefined;
+  #secret: WindowIndex[] | undefined;
+
+  constructor(messages: readonly Message[], options: FactsOptions) {
+    this.#messages = messages;
+    this.#blesses = options.blesses;
+    this.joined = options.joined;
+    this.agent = options.agent;
+    this.channel = options.channel;
+    this.sessionKey = options.sessionKey;
+    this.sessionId = options.sessionId;
+    this.fetches = options.fetches;
+    this.scratch = options.scratch;
+  }
+
+  get #places(): NamedPlaces {
+    if (this.#named === undefined) {
+      this.#named = new NamedPlaces();
+      for (const [message, part] of partsOf(this.#messages)) {
+        if (part.kind === "text" && isTyped(message, part, this.#blesses)) {
+          this.#named.add(part.text);
+        }
+      }
+    }
+    return this.#named;
+  }
+
+  get #allLinks(): ReadLinks {
+    return this.#links ??= new ReadLinks(this.#messages);
+  }
+
+  get read(): readonly string[] {
+    return this.#read ??= readPrivate(this.#messages, this.#blesses);
+  }
+
+  names(value: string): boolean {
+    return this.#places.has(value);
+  }
+
+  isLinkOfItsSite(url: string): boolean {
+    return this.#allLinks.isOnItsSite(url);
+  }
+
+  hasLink(link: string): boolean {
+    return this.#allLinks.has(link);
+  }
+
+  #isPublicText(text: string): boolean {
+    for (const [message, part] of partsOf(this.#messages)) {
+      if (message.role === "assistant") continue;
+      const own = part.kind === "tool_result" && part.adds !== undefined
+        ? part.adds
+        : part.label.secrecy;
+      if (own.length === 0 && textOfPart(part).includes(text)) return true;
+    }
+    return false;
+  }
+
+  whyNotPlain(url: URL): string | undefined {
+    if (this.#secret === undefined) {
+      this.#secret = [];
+      for (const [message, part] of partsOf(this.#messages)) {
+        if (message.role === "assistant" || part.label.secrecy.length === 0) {
+          continue;
+        }
+        // What a tool read in public is no secret because the owner asked.
+        if (
+          part.kind === "tool_result" && part.adds !== undefined &&
+          part.adds.length === 0
+        ) continue;
+        this.#secret.push(indexOfPart(part, textOfPart(part)));
+      }
+    }
+    return whyNotPlain(url, {
+      secret: this.#secret,
+      isPublicText: (text) => this.#isPublicText(text),
+      isOwnersWord: (word) =>
+        /^\p{L}{1,24}$/u.test(word) && this.#places.hasWord(word),
+    });
+  }
 }
 
 /** The facts of a conversation. What is not asked for is not computed. */
@@ -91,19 +167,5 @@ export function contextFacts(
   messages: readonly Message[],
   options: FactsOptions,
 ): ContextFacts {
-  let ownerPlaces: Set<string> | undefined;
-  let links: Map<string, Set<string>> | undefined;
-  return {
-    joined: options.joined,
-    agent: options.agent,
-    channel: options.channel,
-    fetches: options.fetches,
-    get ownerPlaces() {
-      return ownerPlaces ??= ownerPlacesOf(messages, options.integrity);
-    },
-    get links() {
-      return links ??= linksOf(messages);
-    },
-    carriesPrivate: (text) => carriesPrivate(messages, text),
-  };
+  return new Facts(messages, options);
 }

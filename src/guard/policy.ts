@@ -1,30 +1,41 @@
 /**
- * The owner's policy lines: which of them speak about a call.
+ * The owner's policy lines: which of them speak about a call, and what an
+ * owner's line says of a tool's effect.
  *
  * @module
  */
-import type { ArgRule, PolicyLine } from "./config.ts";
-import { valuesAt } from "./destinations.ts";
+import type { Destination, Effect } from "../core/tool.ts";
+import type { ArgRule, EffectLine, PolicyLine } from "./config.ts";
+import { normalPlace, valuesAt } from "./destinations.ts";
 
-/** What `group:…` stands for in a policy line. */
-export const TOOL_GROUPS: Readonly<Record<string, readonly string[]>> = {
-  "group:fs": ["file_*"],
-  "group:web": ["web_*"],
-  "group:memory": ["memory_*"],
-  "group:sessions": ["session_*"],
-  "group:messaging": ["message_*", "channel_*"],
-  "group:automation": ["cron_*", "exec", "exec_*"],
+/** What `group:…` stands for in a policy line: names, and effects. */
+export const TOOL_GROUPS: Readonly<
+  Record<string, { tools: readonly string[]; effects?: readonly Effect[] }>
+> = {
+  "group:fs": { tools: ["file_*"] },
+  "group:web": { tools: ["web_*"], effects: ["fetch"] },
+  "group:memory": { tools: ["memory_*"] },
+  "group:sessions": { tools: ["session_*"] },
+  "group:messaging": {
+    tools: ["message_*", "channel_*"],
+    effects: ["message"],
+  },
+  "group:automation": {
+    tools: ["cron_*", "exec", "exec_*"],
+    effects: ["schedule", "exec"],
+  },
 };
 
 const compiled = new Map<string, RegExp>();
 const COMPILED_MAX = 1000;
 
-function globMatches(glob: string, name: string): boolean {
+/** Whether a name fits a pattern with `*`. */
+export function globMatches(glob: string, name: string): boolean {
   if (glob === "*" || glob === name) return true;
   if (!glob.includes("*")) return false;
   let expression = compiled.get(glob);
   if (expression === undefined) {
-    const parts = glob.split("*").map((part) =>
+    const parts = glob.split(/\*+/).map((part) =>
       part.replaceAll(/[.+?^${}()|[\]\\]/g, "\\$&")
     );
     expression = new RegExp(`^${parts.join(".*")}$`, "s");
@@ -35,53 +46,88 @@ function globMatches(glob: string, name: string): boolean {
 }
 
 /** Whether a tool pattern (name, glob or group) means this tool. */
-export function namesTool(pattern: string, tool: string): boolean {
-  const globs = TOOL_GROUPS[pattern] ?? [pattern];
-  return globs.some((glob) => globMatches(glob, tool));
+export function namesTool(
+  pattern: string,
+  tool: string,
+  effect?: Effect,
+): boolean {
+  const group = TOOL_GROUPS[pattern];
+  if (group === undefined) return globMatches(pattern, tool);
+  return group.tools.some((glob) => globMatches(glob, tool)) ||
+    effect !== undefined && (group.effects?.includes(effect) ?? false);
 }
 
+/** The host of a URL, or of a mail address. */
 function hostOf(value: unknown): string | undefined {
-  return typeof value === "string" && URL.canParse(value)
-    ? new URL(value).hostname.replace(/\.$/, "")
-    : undefined;
+  if (typeof value !== "string") return undefined;
+  const url = URL.parse(value.trim());
+  const isHosted = url !== null && url.hostname !== "";
+  const host = isHosted
+    ? url.hostname
+    : /^(?:mailto:)?[^\s@]+@([^\s@]+)$/i.exec(value.trim())?.[1];
+  return host?.toLowerCase().replace(/\.$/, "");
 }
 
 function hostIn(host: string | undefined, list: readonly string[]): boolean {
   return host !== undefined &&
-    list.some((entry) =>
-      entry.startsWith("*.")
+    list.some((raw) => {
+      const entry = raw.toLowerCase();
+      return entry.startsWith("*.")
         ? host.endsWith(entry.slice(1)) && host.length > entry.length - 1
-        : host === entry
-    );
+        : host === entry;
+    });
 }
 
-function argHolds(rule: ArgRule, args: unknown): boolean {
-  const values = valuesAt(args, rule.path);
+function valueFits(
+  rule: ArgRule,
+  value: unknown,
+  kind: Destination["kind"] | undefined,
+): boolean {
+  if (rule.equals !== undefined) return value === rule.equals;
+  if (rule.in !== undefined) return rule.in.includes(String(value));
+  if (rule.hostIn !== undefined) return hostIn(hostOf(value), rule.hostIn);
+  if (typeof value !== "string") return false;
+  const text = kind === "path" ? normalPlace(kind, value) : value;
+  return text.startsWith(rule.prefix ?? "");
+}
+
+/**
+ * Whether a rule holds. An allowing line needs every value to fit; for a line
+ * that refuses or asks, one is enough.
+ */
+function argHolds(
+  rule: ArgRule,
+  facts: PolicyFacts,
+  isAllow: boolean,
+): boolean {
+  const values = valuesAt(facts.args, rule.path)
+    .flatMap((value) => Array.isArray(value) ? value : [value]);
   if (values.length === 0) return false;
-  return values.every((value) => {
-    if (rule.equals !== undefined) return value === rule.equals;
-    if (rule.in !== undefined) return rule.in.includes(String(value));
-    if (rule.hostIn !== undefined) return hostIn(hostOf(value), rule.hostIn);
-    return typeof value === "string" && value.startsWith(rule.prefix ?? "");
-  });
+  const kind = facts.destinations?.find(({ path }) => path === rule.path)?.kind;
+  const fits = (value: unknown) =>
+    valueFits(rule, value, kind) !== (rule.not ?? false);
+  return isAllow ? values.every(fits) : values.some(fits);
 }
 
 /** What a line is matched against. */
 export interface PolicyFacts {
   tool: string;
+  effect?: Effect;
   args: unknown;
   agent: string;
   channel: string;
   sender: string;
+  destinations?: readonly Destination[];
 }
 
 /** Whether a line speaks about this call. */
 export function lineSpeaks(line: PolicyLine, facts: PolicyFacts): boolean {
-  return namesTool(line.tool, facts.tool) &&
-    (line.agent === undefined || line.agent === facts.agent) &&
-    (line.channel === undefined || line.channel === facts.channel) &&
-    (line.sender === undefined || line.sender === facts.sender) &&
-    line.args.every((rule) => argHolds(rule, facts.args));
+  const isAllow = line.verdict === "allow";
+  return namesTool(line.tool, facts.tool, facts.effect) &&
+    (line.agent === undefined || globMatches(line.agent, facts.agent)) &&
+    (line.channel === undefined || globMatches(line.channel, facts.channel)) &&
+    (line.sender === undefined || globMatches(line.sender, facts.sender)) &&
+    line.args.every((rule) => argHolds(rule, facts, isAllow));
 }
 
 /** Whether a tool is denied whatever its arguments: then it is not shown. */
@@ -93,4 +139,12 @@ export function isHidden(
     line.verdict === "deny" && line.args.length === 0 &&
     lineSpeaks(line, { ...facts, args: {} })
   );
+}
+
+/** What the owner's line says of a tool; the first that names it. */
+export function effectLine(
+  lines: readonly EffectLine[],
+  tool: string,
+): EffectLine | undefined {
+  return lines.find((line) => globMatches(line.tool, tool));
 }

@@ -6,7 +6,7 @@
  * @module
  */
 import { z } from "zod";
-import { idSchema, SessionKey } from "../core/ids.ts";
+import { AgentId, idSchema, SessionKey } from "../core/ids.ts";
 import { Label } from "../core/label.ts";
 import { RunId } from "../core/turn.ts";
 import type { Row } from "./journal.ts";
@@ -22,6 +22,15 @@ export const ApprovalState = z.enum([
 ]);
 export type ApprovalState = z.infer<typeof ApprovalState>;
 
+/** What can be answered; `session` and `always` are remembered. */
+export const Answer = z.enum([
+  "allow-once",
+  "allow-session",
+  "allow-always",
+  "deny",
+]);
+export type Answer = z.infer<typeof Answer>;
+
 /** One ask and its answer. */
 export const ApprovalRow = z.strictObject({
   id: idSchema("apr"),
@@ -33,10 +42,24 @@ export const ApprovalRow = z.strictObject({
   /** Binds tool, arguments, labels and policy. */
   hash: z.string().min(1).max(128),
   question: z.string(),
+  /** What was shown, line by line. */
+  card: z.array(z.string()).default([]),
+  /** What may be answered. */
+  answers: z.array(Answer).default(["allow-once", "deny"]),
+  /** What a remembered answer would be for. */
+  scope: z.strictObject({
+    agent: AgentId,
+    principal: z.string().min(1).max(256),
+    sessionId: idSchema("ses"),
+    places: z.array(z.string().max(4096)).max(64),
+    secrecy: z.array(z.string().max(128)).max(64),
+    sources: z.array(z.string().max(600)).max(64),
+  }).optional(),
   label: Label,
   createdAt: z.int(),
   expiresAt: z.int(),
   state: ApprovalState,
+  answer: Answer.optional(),
   answeredBy: z.string().max(256).optional(),
   answeredAt: z.int().optional(),
 });

@@ -22,6 +22,8 @@ import { makeKey } from "./keys.ts";
 import { McpPins } from "./mcp_pins.ts";
 import { Memories } from "./memory.ts";
 import { Messages } from "./messages.ts";
+import { Plugins } from "./plugins.ts";
+import { PolicyLines } from "./policy_lines.ts";
 import { Runs } from "./runs.ts";
 import { migrate, type Migration, MIGRATIONS } from "./schema.ts";
 import { Sessions } from "./sessions.ts";
@@ -52,10 +54,12 @@ export interface Store extends AsyncDisposable {
   readonly inbound: InboundSeen;
   readonly tokens: TokenRows;
   readonly approvals: ApprovalRows;
+  readonly policyLines: PolicyLines;
   readonly memories: Memories;
   readonly blobs: Blobs;
   readonly fileLabels: FileLabels;
   readonly mcpPins: McpPins;
+  readonly plugins: Plugins;
   readonly usage: UsageRows;
   readonly audit: Audit;
   /** Milliseconds a synced write took, for readiness. */
@@ -110,10 +114,12 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     inbound: new InboundSeen(values),
     tokens: new TokenRows(values, journal),
     approvals: new ApprovalRows(values),
+    policyLines: new PolicyLines(values),
     memories: new Memories(values, journal),
     blobs: new Blobs(values),
     fileLabels: new FileLabels(values),
     mcpPins: new McpPins(values),
+    plugins: new Plugins(values, journal),
     usage: new UsageRows(values),
     audit,
     probe: async () => {

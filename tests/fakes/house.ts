@@ -18,9 +18,12 @@ import { silentLog } from "../../src/core/log.ts";
 import { type Clock, systemClock } from "../../src/core/time.ts";
 import type { Tool } from "../../src/core/tool.ts";
 import type { TurnEvent } from "../../src/core/turn.ts";
-import { Approvals } from "../../src/guard/approvals.ts";
+import type { Approvals } from "../../src/guard/approvals.ts";
 import { BudgetsConfig } from "../../src/guard/budget.ts";
-import type { PolicyLine } from "../../src/guard/config.ts";
+import { GuardConfig, type PolicyLine } from "../../src/guard/config.ts";
+import type { GuardMeter } from "../../src/guard/counts.ts";
+import { makeGuard } from "../../src/guard/guarding.ts";
+import { toRules } from "../../src/guard/rules.ts";
 import {
   type BudgetNotice,
   openSpending,
@@ -66,6 +69,10 @@ export interface FakeHouseOptions {
   context?: ContextSources;
   windowTokens?: number;
   policy?: readonly PolicyLine[];
+  /** The rest of the guard's configuration. */
+  guard?: Parameters<typeof GuardConfig.parse>[0] & object;
+  /** The program's own secrets, as the leak detector is given them. */
+  secrets?: readonly string[];
   tools?: readonly Tool[];
   /** All built-in tools, made of this beside the store's own; else only two. */
   toolDeps?: Partial<ToolDeps> | ((store: Store) => Partial<ToolDeps>);
@@ -83,6 +90,7 @@ export interface FakeHouse extends AsyncDisposable {
   store: Store;
   models: FakeModels;
   approvals: Approvals;
+  meter: GuardMeter;
   spending: Spending;
   usage: UsageDesk;
   /** Sends a message and collects its events to the end. */
@@ -139,18 +147,22 @@ export async function fakeHouse(
   if (options.windowTokens !== undefined) {
     models.windowTokens = options.windowTokens;
   }
-  const approvals = new Approvals({
-    rows: store.approvals,
-    journal: store.journal,
+  const guardConfig = GuardConfig.parse({
+    policy: options.policy ?? [],
+    ...options.guard,
+  });
+  const { approvals, guard } = makeGuard({
+    store,
     clock,
+    config: () => guardConfig,
+    secrets: () => options.secrets ?? [],
   });
   const settings = {
     agents: AgentsConfig.parse(options.agents ?? {}),
     bindings: options.bindings ?? [],
     sessions: SessionsConfig.parse(options.sessions ?? {}),
     limits: AgentLimits.parse(options.limits ?? {}),
-    policy: options.policy ?? [],
-    trusted: new Set<string>(),
+    rules: toRules(guardConfig),
     toolsDenied: [],
   };
   const budgets = BudgetsConfig.parse(options.budgets ?? {});
@@ -189,6 +201,7 @@ export async function fakeHouse(
       ...options.tools ?? [],
     ]),
     approvals,
+    guard,
     ...(options.context === undefined ? {} : { context: options.context }),
     spending,
     usageText: (authority) => usage.text(authority),
@@ -203,6 +216,7 @@ export async function fakeHouse(
     store,
     models,
     approvals,
+    meter: guard.meter,
     spending,
     usage,
     say: async (text, change) =>
