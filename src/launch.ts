@@ -111,6 +111,73 @@ interface SpawnOptions {
   isService: boolean;
 }
 
+/** A started program, as much of it as is used here. */
+interface Child {
+  kill(signal: Deno.Signal): void;
+  readonly code: Promise<number>;
+}
+
+const SIGNAL_CODES: Readonly<Record<string, number>> = {
+  SIGHUP: 129,
+  SIGINT: 130,
+  SIGKILL: 137,
+  SIGTERM: 143,
+};
+
+/**
+ * The service with a second pipe, over which it asks for programs. Only when
+ * the configuration names some.
+ */
+async function spawnWithPipe(
+  options: SpawnOptions,
+  { programs }: Plan,
+): Promise<Child> {
+  const { spawn } = await import("node:child_process");
+  const { ProgramHost } = await import("./programs.ts");
+  const { run, args, env } = options;
+  const child = spawn(
+    Deno.execPath(),
+    [...run, "--config", config, ...args],
+    {
+      env,
+      stdio: ["pipe", "inherit", "inherit", "ipc"],
+      detached: Deno.build.os !== "windows",
+    },
+  );
+  const host = new ProgramHost(programs, (event) => {
+    // The service may have left before its programs.
+    if (child.connected) child.send(event);
+  });
+  child.on("message", (message: unknown) => void host.take(message));
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  child.on("error", reject);
+  child.on("exit", (code: number | null, signal: string | null) => {
+    host[Symbol.dispose]();
+    resolve(code ?? SIGNAL_CODES[signal ?? ""] ?? EXIT.failed);
+  });
+  return {
+    // Its own `kill` says that it ended by the signal, however it ends.
+    kill: (signal) => {
+      if (child.pid !== undefined) Deno.kill(child.pid, signal);
+    },
+    code: promise,
+  };
+}
+
+function spawnPlain(options: SpawnOptions): Child {
+  const child = spawn(options);
+  return {
+    kill: (signal) => child.kill(signal),
+    code: child.status.then(({ code }) => code),
+  };
+}
+
+/** Whether the service may ask for anything at all. */
+function hasPrograms({ programs }: Plan): boolean {
+  return Object.keys(programs.commands).length > 0 ||
+    Object.keys(programs.mcp).length > 0;
+}
+
 function spawn(options: SpawnOptions): Deno.ChildProcess {
   const { run, args, env, isService } = options;
   return new Deno.Command(Deno.execPath(), {
@@ -127,9 +194,9 @@ function spawn(options: SpawnOptions): Deno.ChildProcess {
 /** Passes signals on to whichever child there is; knows whether one came. */
 function forwardSignals(
   isService: boolean,
-): { child: Deno.ChildProcess | undefined; stopped: boolean } & Disposable {
+): { child: Child | undefined; stopped: boolean } & Disposable {
   const state = {
-    child: undefined as Deno.ChildProcess | undefined,
+    child: undefined as Child | undefined,
     stopped: false,
     [Symbol.dispose]: () => undo.forEach((remove) => remove()),
   };
@@ -176,14 +243,17 @@ export async function launch(
     if (signals.stopped) return EXIT.interrupted;
     if (isService) report(plan, before);
     before = plan.grants;
-    const child = spawn({
+    const asked: SpawnOptions = {
       run: ["run", ...plan.flags],
       args: [main, ...passed],
       env: environment(plan),
       isService,
-    });
+    };
+    const child = isService && hasPrograms(plan)
+      ? await spawnWithPipe(asked, plan)
+      : spawnPlain(asked);
     signals.child = child;
-    const { code } = await child.status;
+    const code = await child.code;
     signals.child = undefined;
     if (!isService || code !== EXIT.restart || signals.stopped) return code;
     const now = systemClock.now();

@@ -17,7 +17,10 @@ import { stateDir, systemPlace } from "./config/state.ts";
 import { AppError } from "./core/errors.ts";
 import { Secret } from "./core/secret.ts";
 import { type Facts, type Plan, planFor } from "./permissions.ts";
+import type { Programs } from "./core/command.ts";
 import { Settings } from "./settings.ts";
+import { templatesOf } from "./tools/exec_config.ts";
+import { mcpPrograms, mcpServersOf } from "./tools/mcp/config.ts";
 
 /** What the planner prints, and the launcher reads. */
 export type Planned =
@@ -31,6 +34,8 @@ export type Planned =
     names: string[];
     /** Variables that are set to another value than the launcher's own. */
     env: Record<string, string>;
+    /** What the launcher may start for the service; no secrets in it. */
+    programs: Programs;
   }
   | { ok: false; message: string; hint?: string };
 
@@ -68,7 +73,7 @@ export async function findFacts(
 export async function makePlan(
   verb: string,
   env: Env,
-): Promise<{ plan: Plan; facts: Facts }> {
+): Promise<{ plan: Plan; facts: Facts; programs: Programs }> {
   // Whether a secret is there is the service's question: nothing is unsealed.
   const findSecret = (name: string) =>
     Promise.resolve(new Secret("", `secret ${name}`));
@@ -78,12 +83,25 @@ export async function makePlan(
     findSecret,
   });
   const facts = await findFacts(env, loaded);
-  return { plan: planFor(verb, loaded, facts), facts };
+  const plan = planFor(verb, loaded, facts);
+  const isGood = loaded.ok && plan.problems.length === 0 && verb === "start";
+  const programs = isGood
+    ? programsOf(loaded.value)
+    : { commands: {}, mcp: {} };
+  return { plan, facts, programs };
+}
+
+/** The programs a configuration names. */
+export function programsOf(settings: Settings): Programs {
+  return {
+    commands: templatesOf(settings.tools.exec),
+    mcp: mcpPrograms(mcpServersOf(settings)),
+  };
 }
 
 async function planned(verb: string): Promise<Planned> {
   try {
-    const { plan, facts } = await makePlan(verb, systemEnv);
+    const { plan, facts, programs } = await makePlan(verb, systemEnv);
     const named = systemEnv.get("CARAPACE_CONFIG_PATH")?.trim();
     return {
       ok: true,
@@ -95,6 +113,7 @@ async function planned(verb: string): Promise<Planned> {
         CARAPACE_STATE_DIR: facts.stateDir,
         ...named === undefined ? {} : { CARAPACE_CONFIG_PATH: resolve(named) },
       },
+      programs,
     };
   } catch (error) {
     if (!(error instanceof AppError)) throw error;

@@ -26,6 +26,7 @@ import { VERSION } from "./core/version.ts";
 import { budgetText } from "./guard/budget.ts";
 import { type House, openHouse } from "./house.ts";
 import { banner } from "./ops/banner.ts";
+import { openLauncherPipe } from "./ops/launcher_pipe.ts";
 import { watchLifeline } from "./ops/lifeline.ts";
 import { openLog } from "./ops/logs.ts";
 import {
@@ -45,6 +46,7 @@ import {
 } from "./permissions.ts";
 import { findFacts } from "./plan.ts";
 import { Settings } from "./settings.ts";
+import { mcpServersOf } from "./tools/mcp/config.ts";
 
 /** The first token's scopes: it is the owner's. */
 const OWNER_TOKEN = { scopes: ["admin"], kind: "owner" } as const;
@@ -214,9 +216,17 @@ function watchForEnd(
 
 /** What changed that only a new process can take: everything but these. */
 function needsRestart(before: Settings, after: Settings): boolean {
-  const cold = ({ gateway, providers, egress, store, log }: Settings) =>
+  const cold = (settings: Settings) => {
+    const { gateway, providers, egress, store, log, tools } = settings;
+    // What the launcher may start is read when the service starts.
+    const programs = [tools.exec, mcpServersOf(settings)];
+    const made = [tools.search, tools.skills, tools.roots.length === 0];
     // Secrets print alike; a new value in the sealed file needs a restart.
-    JSON.stringify([gateway, providers, egress, store, log]);
+    return JSON.stringify([
+      ...[gateway, providers, egress, store, log],
+      ...[programs, made],
+    ]);
+  };
   return cold(before) !== cold(after);
 }
 
@@ -319,6 +329,7 @@ export async function startService(args: readonly string[]): Promise<number> {
       clock: systemClock,
       log,
       posture,
+      pipe: openLauncherPipe(),
       beforeListening: async (tokens) => {
         given = await giveToken(tokens, { dir: reading.dir, env });
       },

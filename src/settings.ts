@@ -21,6 +21,7 @@ import { ModelsConfig } from "./providers/models.ts";
 import { PricesConfig } from "./providers/prices.ts";
 import { StoreConfig } from "./store/config.ts";
 import { ToolsConfig } from "./tools/config.ts";
+import { McpConfig, McpServers } from "./tools/mcp/config.ts";
 
 export const Settings = z.strictObject({
   $schema: z.string().optional(),
@@ -34,6 +35,10 @@ export const Settings = z.strictObject({
   prices: PricesConfig,
   budgets: BudgetsConfig,
   tools: ToolsConfig,
+  mcp: McpConfig,
+  mcpServers: McpServers.optional().describe(
+    "Another spelling of mcp.servers, as other programs write it",
+  ),
   guard: GuardConfig,
   egress: EgressConfig,
   store: StoreConfig,

@@ -16,6 +16,7 @@ const FLOORS = [
   ["settings.ts"],
   ["permissions.ts"],
   ["plan.ts"],
+  ["programs.ts"],
   ["house.ts", "launch.ts"],
   ["service.ts"],
   ["main.ts"],
@@ -38,6 +39,7 @@ const OWNERS: [what: string, token: RegExp, owners: string[]][] = [
   ]],
   ["processes", /Deno\.Command|node:child_process/, [
     "src/launch.ts",
+    "src/programs.ts",
     "src/ops/posture.ts",
   ]],
   ["native libraries", /Deno\.dlopen/, ["src/ops/posture.ts"]],

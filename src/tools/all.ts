@@ -7,6 +7,9 @@
 import type { Tool } from "../core/tool.ts";
 import type { FileDesk } from "./files/desk.ts";
 import { fileTools } from "./files/files.ts";
+import { execTool } from "./exec.ts";
+import { type ExecConfig, templatesOf } from "./exec_config.ts";
+import type { Runner } from "./runner.ts";
 import { toolSearch } from "./loading.ts";
 import { mathEval } from "./math.ts";
 import { memoryTools } from "./memory.ts";
@@ -25,13 +28,15 @@ export interface ToolDeps {
   files?: FileDesk;
   /** Set when there is a host to reach. */
   web?: WebDeps;
+  /** Set under a launcher that runs programs. */
+  exec?: { config: ExecConfig; runner: Runner };
   /** Set when an engine is configured. */
   search?: { config: SearchConfig; fetch: typeof fetch };
 }
 
 /** The tools, those that every conversation may need first. */
 export function makeTools(deps: ToolDeps): Tool[] {
-  const { memory, outputs, files, web, search } = deps;
+  const { memory, outputs, files, web, search, exec } = deps;
   return [
     currentTime,
     mathEval,
@@ -41,5 +46,15 @@ export function makeTools(deps: ToolDeps): Tool[] {
     ...web === undefined ? [] : [webFetch(web)],
     ...search === undefined ? [] : [webSearch(search.config, search)],
     ...files === undefined ? [] : fileTools(files),
+    ...exec === undefined ? [] : execTools(exec),
   ];
+}
+
+function execTools({ config, runner }: NonNullable<ToolDeps["exec"]>): Tool[] {
+  return Object.entries(templatesOf(config)).map(([name, template]) =>
+    execTool(name, template, {
+      runner,
+      trusted: config.commands[name]?.trusted ?? false,
+    })
+  );
 }

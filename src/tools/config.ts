@@ -7,6 +7,8 @@ import { z } from "zod";
 import { type Need, need } from "../core/needs.ts";
 import { SecretField } from "../core/secret.ts";
 
+import { ExecConfig, outsideRoots } from "./exec_config.ts";
+
 export const SearchConfig = z.strictObject({
   kind: z.enum(["searxng", "brave", "tavily"]).describe("The engine"),
   url: z.url({ protocol: /^https?$/ }).optional().describe(
@@ -46,6 +48,20 @@ export const ToolsConfig = z.strictObject({
       "Further such folders whose files anybody may have written, such as downloads",
     ),
   search: SearchConfig.optional().describe("Where web_search looks"),
+  exec: ExecConfig,
+  skills: z.array(z.string().min(1).max(1024)).max(16).default([]).describe(
+    "Folders of skills, each a folder with a SKILL.md; those below a root count as the owner's words",
+  ),
+}).superRefine(({ exec, roots, untrustedRoots }, context) => {
+  for (
+    const { path, folder } of outsideRoots(exec, [...roots, ...untrustedRoots])
+  ) {
+    context.addIssue({
+      code: "custom",
+      path,
+      message: `"${folder}" is not below one of tools.roots`,
+    });
+  }
 }).prefault({});
 export type ToolsConfig = z.infer<typeof ToolsConfig>;
 
@@ -57,6 +73,7 @@ export function toolNeeds(config: ToolsConfig): Need[] {
   ];
   return [
     ...searchNeeds(config),
+    ...config.skills.map((folder) => need("read", folder, "tools.skills")),
     ...config.roots.flatMap((root) => of(root, "tools.roots")),
     ...config.untrustedRoots.flatMap((root) =>
       of(root, "tools.untrustedRoots")

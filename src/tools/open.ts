@@ -17,6 +17,7 @@ import { FileDesk } from "./files/desk.ts";
 import { MemoryBook } from "./memory_book.ts";
 import { Outputs } from "./outputs.ts";
 import { Registry } from "./registry.ts";
+import { type ProgramPipe, Runner } from "./runner.ts";
 import type { WebDeps } from "./web/fetch.ts";
 import { searchPlace } from "./web/search.ts";
 
@@ -28,6 +29,8 @@ export interface OpenToolsOptions {
   egress: Egress;
   store: Pick<Store, "journal" | "memories" | "blobs" | "fileLabels">;
   stateDir: string;
+  /** The way to the launcher; absent when nothing may be run. */
+  pipe?: ProgramPipe | undefined;
   clock: Clock;
   log: Log;
 }
@@ -40,27 +43,46 @@ export interface Toolbox extends AsyncDisposable {
 }
 
 /** Opens the tools. */
-export function openTools(options: OpenToolsOptions): Promise<Toolbox> {
-  const { store, clock } = options;
+export async function openTools(options: OpenToolsOptions): Promise<Toolbox> {
+  const { store, clock, pipe } = options;
+  await using opening = new AsyncDisposableStack();
+  const runner = pipe === undefined ? undefined : opening.use(new Runner(pipe));
   const memory = new MemoryBook({
     rows: store.memories,
     journal: store.journal,
     clock,
   });
   const outputs = new Outputs({ blobs: store.blobs, journal: store.journal });
-  const deps: ToolDeps = {
+  const registry = new Registry(makeTools({
     memory,
     outputs,
     ...openWeb(options),
     ...openSearch(options),
     ...openFiles(options),
-  };
-  return Promise.resolve({
-    registry: new Registry(makeTools(deps)),
+    ...openExec(options, runner),
+  }));
+  const closing = opening.move();
+  return {
+    registry,
     memory,
     outputs,
-    [Symbol.asyncDispose]: () => Promise.resolve(),
+    [Symbol.asyncDispose]: () => closing.disposeAsync(),
+  };
+}
+
+/** The named commands, when there is a launcher to run them. */
+function openExec(
+  { config, log }: OpenToolsOptions,
+  runner: Runner | undefined,
+): Pick<ToolDeps, "exec"> {
+  const { exec } = config();
+  const names = Object.keys(exec.commands);
+  if (names.length === 0) return {};
+  if (runner !== undefined) return { exec: { config: exec, runner } };
+  log("warn", "tools.exec.off", {
+    why: "commands are run by the launcher: start with carapace start",
   });
+  return {};
 }
 
 /** What `web_fetch` may reach, if that is anything. */
