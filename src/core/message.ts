@@ -11,7 +11,7 @@ import { idSchema } from "./ids.ts";
 import { Label } from "./label.ts";
 
 /** A vendor's own data that must go back to it unchanged (signatures, items). */
-const VendorData = z.strictObject({
+export const VendorData = z.strictObject({
   /** The provider's kind that wrote it; others ignore it. */
   kind: z.string().max(64),
   data: z.json(),

@@ -3,13 +3,9 @@ import assert from "node:assert/strict";
 import OpenAI from "openai";
 import { AppError } from "../core/errors.ts";
 import { NO_USAGE } from "../core/message.ts";
-import {
-  ModelError,
-  type ModelEvent,
-  type ModelRequest,
-  type Provider,
-} from "../core/model.ts";
+import { ModelError } from "../core/model.ts";
 import type { TurnEventBody } from "../core/turn.ts";
+import { Converted } from "../../tests/fakes/converted.ts";
 import {
   type FakeGatewayHouse,
   forwarding,
@@ -25,37 +21,6 @@ function client(house: FakeGatewayHouse, apiKey = "owner-token"): OpenAI {
 }
 
 const USER = [{ role: "user" as const, content: "hello there" }];
-
-/** A provider of another dialect that plays its events. */
-class Converted implements Provider {
-  readonly id = "conv";
-  readonly kind = "anthropic";
-  readonly asked: ModelRequest[] = [];
-  cancelled = Promise.withResolvers<void>();
-  events: ModelEvent[] = [];
-  failure: Error | undefined;
-  hangs = false;
-
-  async *stream(
-    request: ModelRequest,
-    signal: AbortSignal,
-  ): AsyncGenerator<ModelEvent, void, undefined> {
-    this.asked.push(request);
-    yield* this.events;
-    if (this.hangs) {
-      await new Promise<void>((resolve) =>
-        signal.addEventListener("abort", () => resolve())
-      );
-      this.cancelled.resolve();
-      throw signal.reason;
-    }
-    if (this.failure !== undefined) throw this.failure;
-  }
-
-  models(): Promise<{ id: string }[]> {
-    return Promise.resolve([{ id: "conv-1" }]);
-  }
-}
 
 Deno.test("GET /v1/models lists agents and the models a token may use", async () => {
   await using house = await openGatewayHouse({

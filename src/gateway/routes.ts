@@ -8,6 +8,7 @@
  */
 import type { Scope } from "../core/authority.ts";
 import { AppError } from "../core/errors.ts";
+import { API_ROUTES } from "./api_routes.ts";
 import type { Call } from "./call.ts";
 import type { Health } from "./health.ts";
 import { type Dialect, json } from "./http_errors.ts";
@@ -84,6 +85,7 @@ export const ROUTES: readonly Route[] = [
       return new Response(text, { headers: { "content-type": type } });
     },
   },
+  ...API_ROUTES,
   {
     method: "GET",
     path: "/v1/models",
