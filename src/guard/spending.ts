@@ -11,7 +11,7 @@
  *
  * @module
  */
-import { costOf, dayEnd, dayOf, dollars, type Price } from "../core/cost.ts";
+import { dayEnd, dayOf, dollars, type Price } from "../core/cost.ts";
 import { AppError, errorText } from "../core/errors.ts";
 import { makeId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
@@ -27,7 +27,6 @@ import {
   type UsageSum,
 } from "../store/usage.ts";
 import {
-  add,
   type Amounts,
   amountText,
   type BudgetsConfig,
@@ -42,36 +41,26 @@ import {
   type Refusal,
   scopeText,
 } from "./budget.ts";
+import {
+  amountsOf,
+  type Hold,
+  isLimited,
+  ownerOf,
+  type PaidCall,
+  priced,
+  type Settled,
+  type Taken,
+} from "./paid_call.ts";
+import { type PassBook, PassBooks } from "./pass_books.ts";
+
+export type { Hold, PaidCall } from "./paid_call.ts";
 
 const BOUNDS = {
   /** Rows of one unit while many are written at once. */
   rowsMax: 400,
   /** Days that are kept in memory. */
   daysMax: 3,
-  /** Calls past the agents are written at least so often. */
-  passMs: 60_000,
-  /** What of a limit's rest a shared reservation may hold beyond its need. */
-  passShare: 0.02,
-  /** Shared reservations; the one longest unused goes first. */
-  booksMax: 1_000,
 } as const;
-
-/** A model call that somebody has to pay for. */
-export interface PaidCall extends UsageOwner {
-  runId: string;
-  step: number;
-  /** An estimate, rather high than low. */
-  inputTokens: number;
-  outputTokensMax: number;
-}
-
-/** A reservation. What is settled or released once is done. */
-export interface Hold {
-  /** What the call came to; `estimate` when the vendor did not say. */
-  settle(usage: Usage, by: "vendor" | "estimate"): void;
-  /** Nothing was used. */
-  release(): void;
-}
 
 /** Something about a budget that its owner should hear. */
 export interface BudgetNotice {
@@ -103,70 +92,26 @@ interface DayBook {
   calls: number;
 }
 
-/** What is to be written of a settled call. */
-interface Settled {
-  call?: UsageCall;
-  openId?: string;
-}
-
-/** A call that was let through. */
-interface Taken {
-  id: string;
-  day: string;
-  ask: Amounts;
-  usage: Usage;
-  price: Price | undefined;
-  limits: readonly Limit[];
-}
-
-/** The shared reservation of one key's calls past the agents. */
-interface PassBook {
-  id: string;
-  owner: UsageOwner;
-  day: string;
-  since: number;
-  /** What is stored as reserved. */
-  capacity: Amounts;
-  held: Amounts;
-  /** Not written yet. */
-  used: Amounts;
-  usage: Usage;
-  calls: number;
-  by: UsageCall["by"];
-  writing: Promise<void>;
-}
-
-function ownerOf(call: UsageOwner): UsageOwner {
-  const { agent, model, principal, credential, session, job } = call;
-  const owner = { agent, model, principal, credential, session };
-  return job === undefined ? owner : { ...owner, job };
-}
-
-function amountsOf(call: Pick<UsageCall, "usage" | "nano" | "unpriced">) {
-  const { usage, nano, unpriced } = call;
-  const tokens = usage.inputTokens + usage.outputTokens;
-  return { usd: nano, tokens, unpriced };
-}
-
-/** What a usage comes to by a model's price. */
-export function priced(usage: Usage, price: Price | undefined): Amounts {
-  const tokens = usage.inputTokens + usage.outputTokens;
-  return price === undefined
-    ? { usd: 0, tokens, unpriced: tokens }
-    : { usd: costOf(usage, price), tokens, unpriced: 0 };
-}
-
 /** Keeps the purse. Made by {@linkcode openSpending}. */
 export class Spending {
   readonly #deps: SpendingDeps;
   readonly #days = new Map<string, DayBook>();
   readonly #pending = new Map<string, Settled[]>();
-  readonly #books = new Map<string, PassBook>();
+  readonly #passes: PassBooks;
   readonly #told = new Set<string>();
   readonly #listeners = new Set<(call: UsageCall) => void>();
 
   constructor(deps: SpendingDeps) {
     this.#deps = deps;
+    const { rows, journal, clock, log } = deps;
+    this.#passes = new PassBooks({
+      rows,
+      journal,
+      clock,
+      log,
+      rowsOf: (list) => this.#rows(list),
+      ledgerOf: (day) => this.#day(day).ledger,
+    });
   }
 
   /** Calls for every settled call until disposed. Must not throw. */
@@ -284,8 +229,8 @@ export class Spending {
   async reserve(call: PaidCall): Promise<Hold> {
     const taken = this.#take(call);
     const { id, day, ask, usage } = taken;
-    const isLimited = limits(taken);
-    if (isLimited) {
+    const isStored = isLimited(taken);
+    if (isStored) {
       const open: UsageOpen = {
         ...ownerOf(call),
         id,
@@ -305,7 +250,7 @@ export class Spending {
       }
     }
     return this.#hold(call, taken, (settled) => {
-      const openId = isLimited ? { openId: id } : {};
+      const openId = isStored ? { openId: id } : {};
       const waiting = this.#pending.get(call.runId) ?? [];
       this.#pending.set(call.runId, waiting);
       waiting.push({ ...settled, ...openId });
@@ -325,57 +270,19 @@ export class Spending {
   async reservePass(
     call: Omit<PaidCall, "runId" | "step" | "agent" | "session">,
   ): Promise<Hold> {
-    const { clock } = this.#deps;
     const owner = ownerOf({ ...call, agent: "-", session: "-" });
     const paid = { ...call, ...owner, runId: "pass", step: 0 };
     const taken = this.#take(paid);
     const { id, day, ask } = taken;
-    const name = sumId(owner);
-    let book = this.#books.get(name);
-    if (book !== undefined && book.day !== day) {
-      this.#roll(book, { end: true });
-      book = undefined;
-    }
-    book ??= {
-      id: makeId("pass", clock.now()),
-      owner,
-      day,
-      since: clock.now(),
-      capacity: NOTHING,
-      held: NOTHING,
-      used: NOTHING,
-      usage: NO_USAGE,
-      calls: 0,
-      by: "vendor",
-      writing: Promise.resolve(),
-    };
-    this.#books.delete(name);
-    this.#books.set(name, book);
-    this.#trimBooks();
-    const own = book;
-    own.held = add(own.held, ask);
-    const isLimited = limits(taken);
-    if (isLimited && !isCovered(own)) this.#roll(own, { taken });
+    let book: PassBook;
     try {
-      if (isLimited) await own.writing;
+      book = await this.#passes.enter(owner, taken);
     } catch (error) {
-      own.held = minus(own.held, ask);
       this.#day(day).ledger.settle(id, NOTHING);
       throw error;
     }
-    return this.#hold(paid, taken, ({ call }) => {
-      own.held = minus(own.held, ask);
-      if (call !== undefined) {
-        own.used = add(own.used, amountsOf(call));
-        own.usage = addUsage(own.usage, call.usage);
-        own.calls++;
-        if (call.by === "estimate") own.by = "estimate";
-      }
-      const isOrphan = this.#books.get(name) !== own;
-      const isDue = clock.now() - own.since >= BOUNDS.passMs;
-      const isOver = own.capacity !== NOTHING && !isCovered(own);
-      if (isOrphan || isDue || isOver) this.#roll(own, {});
-    });
+    const leave = ({ call }: Settled) => this.#passes.leave(book, ask, call);
+    return this.#hold(paid, taken, leave);
   }
 
   /** Checks a call against its limits and holds it back, in one breath. */
@@ -482,99 +389,12 @@ export class Spending {
     }
   }
 
-  /** Writes what a book holds, and its reservation anew. */
-  #roll(book: PassBook, options: { taken?: Taken; end?: boolean }): void {
-    const { rows, journal, clock, log } = this.#deps;
-    const { id, owner, day, calls } = book;
-    const now = clock.now();
-    const settled: Settled[] = calls === 0 ? [] : [{
-      call: {
-        ...owner,
-        id: makeId("call", now),
-        day,
-        at: now,
-        runId: id,
-        step: 0,
-        usage: book.usage,
-        nano: book.used.usd,
-        unpriced: book.used.unpriced,
-        calls,
-        by: book.by,
-      },
-    }];
-    const changes = this.#rows(settled);
-    book.used = NOTHING;
-    book.usage = NO_USAGE;
-    book.calls = 0;
-    book.by = "vendor";
-    book.since = now;
-    if (options.taken !== undefined || !isNothing(book.held)) {
-      book.capacity = add(book.held, this.#spare(day, options.taken));
-      const { usd, tokens, unpriced } = book.capacity;
-      changes.push(rows.openRow({
-        ...owner,
-        id,
-        day,
-        at: now,
-        runId: id,
-        step: 0,
-        usage: { ...NO_USAGE, inputTokens: tokens },
-        nano: usd,
-        unpriced,
-      }));
-    } else if (book.capacity !== NOTHING) {
-      book.capacity = NOTHING;
-      changes.push(rows.closeRow(id));
-    }
-    if (options.end === true) this.#books.delete(sumId(owner));
-    if (changes.length === 0) return;
-    const before = book.writing.catch(() => {});
-    const writing = journal.commit(changes);
-    const both = Promise.all([before, writing]).then(() => {});
-    book.writing = both;
-    both.catch((error) => {
-      // Who waited for this write hears it; the next call writes again.
-      book.capacity = NOTHING;
-      if (book.writing === both) book.writing = Promise.resolve();
-      log("error", "usage.not_written", { error: errorText(error) });
-    });
-  }
-
-  /** A little of what is left, so that the next calls need no write. */
-  #spare(day: string, taken: Taken | undefined): Amounts {
-    if (taken === undefined) return NOTHING;
-    const { ledger } = this.#day(day);
-    const { ask, limits } = taken;
-    let times = Infinity;
-    for (const { meter, scope, name, max } of limits) {
-      if (ask[meter] === 0) continue;
-      const { spent, reserved } = ledger.standing(scope, name);
-      const rest = Math.max(0, max - spent[meter] - reserved[meter]);
-      times = Math.min(times, rest * BOUNDS.passShare / ask[meter]);
-    }
-    return {
-      usd: Math.floor(ask.usd * times),
-      tokens: Math.floor(ask.tokens * times),
-      unpriced: Math.floor(ask.unpriced * times),
-    };
-  }
-
-  #trimBooks(): void {
-    for (const book of this.#books.values()) {
-      if (this.#books.size <= BOUNDS.booksMax) return;
-      if (isNothing(book.held)) this.#roll(book, { end: true });
-    }
-  }
-
   /** Writes all that waits. */
   async flush(): Promise<void> {
     const waiting = [...this.#pending.values()].flat();
     this.#pending.clear();
     await this.#write(waiting);
-    for (const book of this.#books.values()) {
-      this.#roll(book, {});
-      await book.writing;
-    }
+    await this.#passes.flush();
   }
 
   // --- telling ------------------------------------------------------------
@@ -584,7 +404,7 @@ export class Spending {
     const { meter, max, because, scope, name } = limit;
     const now = this.#deps.clock.now();
     const day = dayOf(now);
-    const told = `${day} ${scope}:${name} ${meter}`;
+    const told = `${day} ${scope}:${name} ${meter} ${max}`;
     if (!this.#told.has(told)) {
       this.#told.add(told);
       this.#notice("refused", limit);
@@ -660,24 +480,9 @@ function addTo(sums: Map<string, UsageSum>, call: UsageCall): UsageSum {
   return sum;
 }
 
-function minus(a: Amounts, b: Amounts): Amounts {
-  const { usd, tokens, unpriced } = b;
-  return add(a, { usd: -usd, tokens: -tokens, unpriced: -unpriced });
-}
-
 function isOver(call: UsageCall, ask: Amounts): boolean {
   const actual = amountsOf(call);
   return METERS.some((meter) => actual[meter] > ask[meter]);
-}
-
-/** Whether a limit is on anything the call uses. */
-function limits({ limits, ask }: Taken): boolean {
-  return limits.some(({ meter }) => ask[meter] > 0);
-}
-
-/** Whether what is stored as reserved covers all that is not written. */
-function isCovered({ capacity, held, used }: PassBook): boolean {
-  return METERS.every((meter) => held[meter] + used[meter] <= capacity[meter]);
 }
 
 /** Opens the purse: reads the day, and counts what a crash left open. */

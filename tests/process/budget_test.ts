@@ -59,6 +59,13 @@ async function start(
   };
 }
 
+/** As an editor does it: a reader sees the old file or the new one. */
+async function writeConfig(state: string, config: unknown): Promise<void> {
+  const text = JSON.stringify(config);
+  await Deno.writeTextFile(`${state}/new`, text, { mode: 0o600 });
+  await Deno.rename(`${state}/new`, `${state}/carapace.jsonc`);
+}
+
 Deno.test("a call that kill -9 cut off counts as spent, and the day's limit holds after it", async () => {
   await using state = await scratch();
   let isHanging = true;
@@ -73,11 +80,7 @@ Deno.test("a call that kill -9 cut off counts as spent, and the day's limit hold
       },
     }),
   });
-  await Deno.writeTextFile(
-    `${state.path}/carapace.jsonc`,
-    JSON.stringify(CONFIG),
-    { mode: 0o600 },
-  );
+  await writeConfig(state.path, CONFIG);
   const port = freePort();
   const options = { state: state.path, port, vendor: vendor.url };
   const send = (client: GatewayClient, id: string) =>
@@ -115,11 +118,52 @@ Deno.test("a call that kill -9 cut off counts as spent, and the day's limit hold
   assert.equal(budgets[0]?.reserved, 0);
   const { rows } = await second.client.call("usage.cost", { by: "model" });
   assert.deepEqual(rows.map(({ name }) => name), ["openai:gpt-test"]);
-  // What is left of two dollars is less than one call may take.
+  const told: unknown[] = [];
+  using _listening = second.client.listen((notice) => {
+    if (notice.kind === "event" && notice.event === "usage.budget") {
+      told.push(notice.payload);
+    }
+  });
+  // A limit holds from the next call on, without a restart.
+  await writeConfig(state.path, { ...CONFIG, budgets: { usdPerDay: 1.9 } });
+  await until("the new limit", async () => {
+    const { budgets } = await second.client.call("usage.budget", {});
+    return budgets[0]?.limit === 1.9;
+  });
+  // What is left of it is less than one call may take.
   const { runId } = await send(second.client, "two");
   const outcome = await second.client.call("agent.wait", { runId });
   assert.equal(outcome.status, "error");
-  assert.match(outcome.error ?? "", /the day's budget of \$2\.00/);
+  assert.match(outcome.error ?? "", /the day's budget of \$1\.90/);
+  await until("the event", () => told.length > 0);
+  assert.partialDeepStrictEqual(told[0], {
+    state: "refused",
+    scope: "day",
+    meter: "usd",
+    limit: 1.9,
+    because: "budgets.usdPerDay",
+  });
+  const env = {
+    CARAPACE_STATE_DIR: state.path,
+    CARAPACE_PORT: String(port),
+    CARAPACE_TOKEN: TOKEN,
+  };
+  const carapace = async (...args: string[]) => {
+    await using proc = new Proc(
+      ["run", ...LAUNCHER_FLAGS, "src/launch.ts", ...args],
+      { env },
+    );
+    assert.equal(await proc.code(), 0, proc.err.join("\n"));
+    return proc.out.join("\n");
+  };
+  assert.match(
+    await carapace("usage", "--by", "model"),
+    /^MODEL .*\nopenai:gpt-test +\d+ .*\$1\.\d\d/,
+  );
+  assert.match(
+    await carapace("budget"),
+    /^day +money +\$1\.\d\d +\$1\.90 +\d+ % +budgets\.usdPerDay$/m,
+  );
   second.proc.child.kill("SIGTERM");
   assert.equal(await second.proc.code(), 0);
 });
