@@ -408,7 +408,7 @@ Deno.test("no order of reserving, settling and crashing reports less than was sp
   await fc.assert(
     fc.asyncProperty(fc.array(act, { maxLength: 40 }), async (acts) => {
       // Small enough that a shared reservation is used up after a few calls.
-      await using p = await purse({ unpricedTokensPerDay: 100_000 });
+      await using p = await purse({ unpricedTokensPerDay: 25_000 });
       let open: { max: number; end(tokens: number): void }[] = [];
       let real = 0;
       let asked = 0;
