@@ -9,6 +9,7 @@
  */
 import { AgentDesk } from "./agent/desk.ts";
 import type { AgentSettings, Models } from "./agent/deps.ts";
+import { paidStream } from "./agent/metered.ts";
 import type { Turns } from "./agent/turns.ts";
 import { Authenticator } from "./auth/authenticate.ts";
 import { authorityFromRun } from "./auth/principal.ts";
@@ -444,9 +445,11 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     }),
   );
   const { memory } = toolbox;
+  const { models } = engine;
+  const gatekeeper = { principal: "gateway", credential: "gateway" };
   const guarding = openGuard(options, {
     store,
-    models: engine.models,
+    models: { stream: paidStream({ spending, models }, gatekeeper) },
     settings: () => settings,
   });
   const desk = new AgentDesk({

@@ -65,6 +65,11 @@ const OWNERS: [what: string, token: RegExp, owners: string[]][] = [
     "web",
   ]],
   ["the console", /(?<![.\w])console\./, ["cli", "web", "src/launch.ts"]],
+  ["a model around the purse", /\b(models|router)\.stream\(/, [
+    "src/agent/metered.ts",
+    "src/gateway/target.ts",
+    "src/house.ts",
+  ]],
   ["granting authority", /grantAuthority\(|new Authority\(/, [
     "auth",
     "src/core/authority.ts",

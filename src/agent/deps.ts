@@ -59,7 +59,7 @@ export interface AgentDeps {
   approvals: Approvals;
   guard: GuardDeps;
   /** Who pays for model calls, and whether there is something left. */
-  spending: Pick<Spending, "check" | "reserve" | "rowsFor">;
+  spending: Pick<Spending, "check" | "reserve" | "reservePass" | "rowsFor">;
   /** What one who spends, or the owner, is told of it. */
   usageText?(authority: Authority): Promise<string>;
   /** What is shown beside the conversation; nothing where it is absent. */

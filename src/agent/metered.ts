@@ -13,8 +13,10 @@ import {
   type ModelEvent,
   type ModelRequest,
 } from "../core/model.ts";
+import type { Hold, Spending } from "../guard/spending.ts";
 import type { Run } from "../store/runs.ts";
 import type { UsageOwner } from "../store/usage.ts";
+import type { Models } from "./deps.ts";
 import { estimateAll, estimateText } from "./tokens.ts";
 import type { Turn } from "./turn.ts";
 
@@ -97,6 +99,36 @@ class Watch {
   }
 }
 
+/** Who pays for a call that belongs to no run. */
+export interface Payer {
+  principal: string;
+  credential: string;
+  agent?: string;
+  session?: string;
+}
+
+/** Models for work outside of runs: notes of a session, a classifier. */
+export function paidStream(
+  deps: {
+    spending: Pick<Spending, "reservePass">;
+    models: Pick<Models, "stream">;
+  },
+  payer: Payer,
+): Models["stream"] {
+  return async function* (model, request, signal) {
+    const inputTokens = guessInput(request);
+    const hold = await deps.spending.reservePass({
+      ...payer,
+      model,
+      inputTokens,
+      outputTokensMax: (request.outputTokensMax ?? OUTPUT_TOKENS_DEFAULT) +
+        (request.thinkingTokens ?? 0),
+    });
+    const events = deps.models.stream(model, request, signal);
+    yield* settled(hold, { events, inputTokens, signal });
+  };
+}
+
 /** Failures after which the vendor may have worked all the same. */
 function mayHaveWorked(error: unknown, signal: AbortSignal): boolean {
   return signal.aborted || error instanceof ModelError &&
@@ -127,10 +159,26 @@ export async function* meteredStream(
     outputTokensMax: (request.outputTokensMax ?? OUTPUT_TOKENS_DEFAULT) +
       (request.thinkingTokens ?? 0),
   });
+  yield* settled(hold, {
+    events: models.stream(model, request, signal),
+    inputTokens,
+    signal,
+  });
+}
+
+/** Streams a call that was reserved, and settles it however it ends. */
+async function* settled(
+  hold: Hold,
+  { events, inputTokens, signal }: {
+    events: AsyncIterable<ModelEvent>;
+    inputTokens: number;
+    signal: AbortSignal;
+  },
+): AsyncGenerator<ModelEvent, void, undefined> {
   const watch = new Watch();
   let isWorking = true;
   try {
-    for await (const event of models.stream(model, request, signal)) {
+    for await (const event of events) {
       watch.take(event);
       yield event;
     }

@@ -17,6 +17,7 @@ import { tool } from "../core/tool.ts";
 import type { TurnEvent } from "../core/turn.ts";
 import type { BudgetNotice } from "../guard/spending.ts";
 import type { UsageCall } from "../store/usage.ts";
+import { paidStream } from "./metered.ts";
 
 /** Only output costs: a dollar a million tokens. */
 const OUTPUT: Price = {
@@ -346,4 +347,30 @@ Deno.test("a transient session's calls are summed up without it", async () => {
   }
   const { rows } = await house.usage.cost({ by: "session", days: 1 });
   assert.deepEqual(rows.map(({ name, calls }) => [name, calls]), [["-", 2]]);
+});
+
+Deno.test("work outside of runs is paid for by whoever asked for it", async () => {
+  await using house = await fakeHouse({
+    priceOf: () => OUTPUT,
+    budgets: { keys: { tok_owner: { usdPerDay: 0.0002 } } },
+    forever: answers(100),
+  });
+  const { spending, models } = house;
+  const payer = {
+    principal: "owner",
+    credential: "tok_owner",
+    agent: "main",
+    session: "agent:main:main",
+  };
+  const stream = paidStream({ spending, models }, payer);
+  const ask = () =>
+    Array.fromAsync(stream("fake:1", {
+      messages: [],
+      outputTokensMax: 150,
+    }, new AbortController().signal));
+  assert.equal((await ask()).length, 3);
+  assert.equal(spending.ledger.standing("key", "tok_owner").spent.usd, 100_000);
+  await assert.rejects(ask(), { code: "budget" });
+  const { rows } = await house.usage.cost({ by: "session", days: 1 });
+  assert.deepEqual(rows.map(({ name }) => name), ["agent:main:main"]);
 });

@@ -262,15 +262,18 @@ export class Spending {
   }
 
   /**
-   * Reserves for a call that goes past the agents; its rows are written by
-   * the minute.
+   * Reserves for a call that belongs to no run; its rows are written by the
+   * minute.
    *
    * @throws as {@linkcode reserve}
    */
   async reservePass(
-    call: Omit<PaidCall, "runId" | "step" | "agent" | "session">,
+    call:
+      & Omit<PaidCall, "runId" | "step" | "agent" | "session">
+      & { agent?: string; session?: string },
   ): Promise<Hold> {
-    const owner = ownerOf({ ...call, agent: "-", session: "-" });
+    const { agent = "-", session = "-" } = call;
+    const owner = ownerOf({ ...call, agent, session });
     const paid = { ...call, ...owner, runId: "pass", step: 0 };
     const taken = this.#take(paid);
     const { id, day, ask } = taken;
