@@ -63,7 +63,11 @@ export function covers(
   if (!context.joined.secrecy.every((of) => line.secrecy.includes(of))) {
     return false;
   }
-  // Origins that were collapsed are not known, so nothing covers them.
+  // What this very tool answered to an allowed call is no new source. Origins
+  // that were collapsed are not known, so nothing covers them.
+  const own = `tool:${line.tool}`;
   return context.joined.origins.every(({ kind }) => kind !== "many") &&
-    sourcesOf(context.joined).every((source) => line.sources.includes(source));
+    sourcesOf(context.joined).every((source) =>
+      source === own || line.sources.includes(source)
+    );
 }

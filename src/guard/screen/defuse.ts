@@ -31,7 +31,7 @@ export function defuseUrl(url: string): string {
     const tail = slash < 0 ? "" : rest.slice(slash);
     return `${url.slice(0, after)}[:]//${host.replaceAll(".", "[.]")}${tail}`;
   }
-  if (url.startsWith("//")) return `/ ${defuseUrl(url.slice(1))}`;
+  if (url.startsWith("//")) return `/ /${defuseUrl(url.slice(2))}`;
   const host = end < 0 ? url : url.slice(0, end);
   return `${host.replaceAll(".", "[.]")}${end < 0 ? "" : url.slice(end)}`;
 }
@@ -189,8 +189,7 @@ export class UrlDefuser {
       const isWww = mark !== "//";
       const isStart = isWww
         ? !/[\p{L}\p{N}/.@-]/u.test(before)
-        : OPENER.test(before) && before !== " " && before !== "\n" &&
-          /^\/\/[^\s/]{1,253}\./.test(text.slice(index, index + 256));
+        : OPENER.test(before) && before !== " " && before !== "\n";
       if (!isStart) continue;
       found.push({ at: index, skip: mark.length, scheme: "" });
       break;
@@ -203,7 +202,14 @@ export class UrlDefuser {
     const trimmed = trimUrl(scheme + raw);
     const url = trimmed.length <= scheme.length ? scheme + raw : trimmed;
     const rest = (scheme + raw).slice(url.length);
-    if (this.#isKnown(url) || (scheme !== "" && raw.length <= 3)) {
+    const isBare = scheme === "" &&
+      !/^(?:\/\/|www\.)[^\s/?#]*[^\s/?#.]\.?[^\s/?#]/
+        .test(url);
+    const isComment = url.startsWith("//") && !/^\/\/[^\s/]+\.[^\s/]/.test(url);
+    if (
+      this.#isKnown(url) || isBare || isComment ||
+      (scheme !== "" && raw.length <= 3)
+    ) {
       return this.#leave(raw);
     }
     this.defused++;
