@@ -129,6 +129,10 @@ export class AgentDesk implements Turns {
   readonly #opening = new Map<string, Promise<Session>>();
   readonly #listeners = new Set<(event: TurnEvent, run: RunView) => void>();
   readonly #refusals = new Map<string, string>();
+  /** Turns on their way to be stored, which a revocation must find too. */
+  readonly #starting = new Map<Deadline, string>();
+  /** Runs of the last process being taken up; new turns come after them. */
+  #resuming: Promise<number> | undefined;
   #isStopping = false;
 
   constructor(deps: AgentDeps) {
@@ -157,6 +161,8 @@ export class AgentDesk implements Turns {
   // --- starting -----------------------------------------------------------
 
   async start(request: TurnRequest): Promise<StartedRun> {
+    // What was stored before the start has its place in its lane first.
+    if (this.#resuming !== undefined) await this.#resuming;
     if (this.#isStopping) {
       throw new AppError("unavailable", "The gateway is stopping", {
         retryAfterMs: 5_000,
@@ -181,18 +187,23 @@ export class AgentDesk implements Turns {
     ]);
     const before = this.#accepting.get(dedupe);
     if (before !== undefined) return asDuplicate(await before);
-    const started = this.#startOnce(request, agentId);
+    const { turnMs } = this.#deps.settings().limits;
+    const deadline = new Deadline(request.limitMs ?? turnMs);
+    this.#starting.set(deadline, authority.credential);
+    const started = this.#startOnce(request, agentId, deadline);
     this.#accepting.set(dedupe, started);
     try {
       return await started;
     } finally {
       this.#accepting.delete(dedupe);
+      this.#starting.delete(deadline);
     }
   }
 
   async #startOnce(
     request: TurnRequest,
     agentId: string,
+    deadline: Deadline,
   ): Promise<StartedRun> {
     const { inbound } = request;
     const { store, clock } = this.#deps;
@@ -222,9 +233,6 @@ export class AgentDesk implements Turns {
         at: now,
       }),
     ];
-    const deadline = new Deadline(
-      request.limitMs ?? this.#deps.settings().limits.turnMs,
-    );
     const active = new ActiveRun(run, deadline);
     const events = command === undefined
       ? takeTurn({
@@ -374,7 +382,17 @@ export class AgentDesk implements Turns {
     if (event.kind === "decision" && event.verdict === "deny") {
       this.#refuse(active.view.sessionKey, `${event.name}: ${event.reason}`);
     }
-    for (const listener of this.#listeners) listener(event, active.view);
+    for (const listener of this.#listeners) {
+      try {
+        listener(event, active.view);
+      } catch (error) {
+        // Who watches a turn must not be able to cut it.
+        this.#deps.log("error", "turn.listener_failed", {
+          runId: event.runId,
+          error: errorText(error),
+        });
+      }
+    }
     return event;
   }
 
@@ -550,6 +568,9 @@ export class AgentDesk implements Turns {
       active.deadline.cancel("The credential was revoked");
       stopped.push(runId);
     }
+    for (const [deadline, one] of this.#starting) {
+      if (one === credential) deadline.cancel("The credential was revoked");
+    }
     return stopped;
   }
 
@@ -613,33 +634,54 @@ export class AgentDesk implements Turns {
 
   // --- boot and end -------------------------------------------------------
 
-  /** Goes on with every stored run that is open. How many there were. */
+  /**
+   * Goes on with every stored run that is open. How many there were. Turns that
+   * start meanwhile wait until these have their places.
+   */
   async resume(): Promise<number> {
-    const { store } = this.#deps;
-    const open = await store.runs.open();
+    this.#resuming = this.#resumeAll();
+    this.#resuming.catch(() => {}); // the caller hears it below
+    try {
+      return await this.#resuming;
+    } finally {
+      this.#resuming = undefined;
+    }
+  }
+
+  async #resumeAll(): Promise<number> {
+    const open = await this.#deps.store.runs.open();
     for (const stored of open) {
-      const session = await store.sessions.find(stored.sessionKey);
-      const run: Run = { ...stored, resumes: stored.resumes + 1 };
-      const { turnMs } = this.#deps.settings().limits;
-      const deadline = new Deadline(run.options?.limitMs ?? turnMs);
-      const active = new ActiveRun(run, deadline);
-      const isNewSession = session === undefined;
-      const taken: Taken = {
-        run,
-        session: session ??
-          { ...lostSession(run), owner: active.view.principal },
-        isNewSession,
-        authority: this.#deps.authorityOf(run.authority),
-        settings: this.#deps.settings(),
-        deadline,
-        acceptRows: [],
-      };
-      await this.#launch(
-        active,
-        takeTurn(taken, this.#rooms),
-      );
+      if (this.#isStopping) break; // the rest is stored: the next start's
+      try {
+        await this.#resumeOne(stored);
+      } catch (error) {
+        // It stays open. One that cannot be taken up must not keep the others.
+        this.#deps.log("error", "turn.not_resumed", {
+          runId: stored.id,
+          error: errorText(error),
+        });
+      }
     }
     return open.length;
+  }
+
+  async #resumeOne(stored: Run): Promise<void> {
+    const session = await this.#deps.store.sessions.find(stored.sessionKey);
+    const run: Run = { ...stored, resumes: stored.resumes + 1 };
+    const { turnMs } = this.#deps.settings().limits;
+    const deadline = new Deadline(run.options?.limitMs ?? turnMs);
+    const active = new ActiveRun(run, deadline);
+    const taken: Taken = {
+      run,
+      session: session ??
+        { ...lostSession(run), owner: active.view.principal },
+      isNewSession: session === undefined,
+      authority: this.#deps.authorityOf(run.authority),
+      settings: this.#deps.settings(),
+      deadline,
+      acceptRows: [],
+    };
+    await this.#launch(active, takeTurn(taken, this.#rooms));
   }
 
   /** No new turns from here on. */
@@ -650,6 +692,7 @@ export class AgentDesk implements Turns {
   /** Waits for running turns; what is left then is suspended, not lost. */
   async drain(limitMs: number): Promise<void> {
     this.stopAdmitting();
+    await this.#resuming?.catch(() => {});
     const all = () =>
       Promise.all([...this.#active.values()].map((run) => run.done.promise));
     const done = new AbortController();

@@ -325,7 +325,9 @@ export async function* takeTurn(
       };
       return;
     }
-    if (isFree) throw error;
+    // Nobody waits for the answer to a run that goes on: it ends, saying why.
+    if (isFree && taken.request !== undefined) throw error;
+    if (isFree) yield accepted;
     yield* finish(deps, turn, { run, error, deadline });
     return;
   }
@@ -458,7 +460,7 @@ async function* finish(
   { run, end, error, deadline, model }: Finish,
 ): AsyncGenerator<TurnEventBody, void, undefined> {
   const { signal } = deadline;
-  const stored: NonNullable<Run["end"]> = end === undefined
+  let stored: NonNullable<Run["end"]> = end === undefined
     ? toEnd(error, signal)
     : {
       reason: end.reason,
@@ -477,17 +479,22 @@ async function* finish(
   }
   const isSuspended = stored.reason === "interrupted" && signal.aborted;
   const reply = end?.reply ?? "";
+  let isStored = true;
   if (!isSuspended) {
     try {
       await storeEnd(deps, turn, { run, end: stored, reply });
     } catch (failure) {
+      isStored = false;
+      stored = notStored(failure);
       deps.log("error", "turn.end_not_stored", {
         runId: run.id,
         error: errorText(failure),
       });
     }
   }
-  if (end !== undefined && (reply !== "" || end.reason === "done")) {
+  if (
+    isStored && end !== undefined && (reply !== "" || end.reason === "done")
+  ) {
     const answered = end.model ?? model ?? "carapace";
     const insteadOf = model !== undefined && answered !== model
       ? { insteadOf: model }
@@ -495,6 +502,16 @@ async function* finish(
     yield { kind: "reply", text: reply, model: answered, ...insteadOf };
   }
   yield { kind: "end", ...stored, usage: turn?.run.usage ?? NO_USAGE };
+}
+
+/** What is said of a turn whose end is not in the store. */
+function notStored(failure: unknown): NonNullable<Run["end"]> {
+  const why = failure instanceof AppError ? `: ${errorText(failure)}` : "";
+  return {
+    reason: "error",
+    message: `The end of this turn could not be stored${why}`,
+    hint: "The turn is taken up again at the next start",
+  };
 }
 
 async function storeEnd(

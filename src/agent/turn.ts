@@ -175,23 +175,36 @@ export class Turn {
     this.run = { ...this.run, ...change, updatedAt: clock.now() };
     const messages = this.#unsaved;
     const notes = this.#notes;
+    const before = { run: this.#savedRun, session: this.#savedSession };
+    const now = { run: this.run, session: this.session };
     this.#unsaved = [];
     this.#notes = [];
+    const kept = [...notes, ...this.deps.spending.rowsFor(this.run.id)];
     const rows = [
       ...more,
-      ...notes,
-      ...store.runs.rows(this.run, this.#savedRun),
-      ...this.session === this.#savedSession
+      ...store.runs.rows(now.run, before.run),
+      ...now.session === before.session
         ? []
-        : store.sessions.rows(this.session, this.#savedSession),
+        : store.sessions.rows(now.session, before.session),
       ...messages.flatMap((message) =>
-        store.messages.rows(this.session.id, message)
+        store.messages.rows(now.session.id, message)
       ),
-      ...this.deps.spending.rowsFor(this.run.id),
+      ...kept,
     ];
-    this.#savedRun = this.run;
-    this.#savedSession = this.session;
-    await store.journal.commit(rows);
+    this.#savedRun = now.run;
+    this.#savedSession = now.session;
+    try {
+      await store.journal.commit(rows);
+    } catch (error) {
+      // A later save must not leave a gap where these belong.
+      this.#unsaved.unshift(...messages);
+      this.#notes.unshift(...kept);
+      if (this.#savedRun === now.run) this.#savedRun = before.run;
+      if (this.#savedSession === now.session) {
+        this.#savedSession = before.session;
+      }
+      throw error;
+    }
   }
 }
 
