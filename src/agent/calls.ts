@@ -209,6 +209,8 @@ export async function* askOwner(
     await turn.save({ state: "running" });
     const why = settled === "expired"
       ? "nobody answered in time"
+      : settled === "superseded"
+      ? "a new message came instead of an answer, which counts as no"
       : "the owner said no";
     return { verdict: "deny", rule: "approval", reason: why };
   }

@@ -188,7 +188,13 @@ class Judge {
     const line = this.#byPolicy(isUntrusted);
     if (line !== undefined) return this.#settle(line);
     if (this.#effect === "none" || this.#effect === "read_private") {
-      return this.#say("allow", "effect", `"${this.#effect}" acts on nothing`);
+      return this.#say(
+        "allow",
+        "effect",
+        this.#effect === "none"
+          ? "it acts on nothing outside this conversation"
+          : "it only reads",
+      );
     }
     this.#pass("effect", `"${this.#effect}" acts outside the conversation`);
     if (!isUntrusted) {
