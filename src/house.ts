@@ -12,7 +12,7 @@ import type { AgentSettings, Models } from "./agent/deps.ts";
 import { paidStream } from "./agent/metered.ts";
 import type { Turns } from "./agent/turns.ts";
 import { Authenticator } from "./auth/authenticate.ts";
-import { authorityFromRun } from "./auth/principal.ts";
+import { authorityFromRun, peerAuthority } from "./auth/principal.ts";
 import { Tokens } from "./auth/tokens.ts";
 import type { Env } from "./config/env.ts";
 import { storeKey } from "./config/store_key.ts";
@@ -366,6 +366,7 @@ function gatewayDeps(
     }),
     ready: () => readiness.check(),
     spending: rooms.spending,
+    ...(safeMode === undefined ? { operations: desk.operations } : {}),
     usage: rooms.usage,
     metrics: () => rooms.metrics.text(),
     ...(safeMode === undefined ? {} : { safeMode }),
@@ -505,7 +506,13 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     })),
   );
   opening.use(
-    keepHouse(options, { store, tokens, spending, settings: () => settings }),
+    keepHouse(options, {
+      store,
+      tokens,
+      spending,
+      settings: () => settings,
+      trim: () => desk.operations.trim(),
+    }),
   );
   const closing = opening.move();
   return {
@@ -533,7 +540,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
 /** What is done now and then: tokens and transient sessions past their time go. */
 function keepHouse(
   { clock, log }: HouseOptions,
-  { store, tokens, spending, settings }: {
+  { store, tokens, spending, settings, trim }: {
     store: Store;
     tokens: Tokens;
     spending: Spending;
@@ -547,9 +554,8 @@ function keepHouse(
       await clock.sleep(HOUSEKEEPING_MS, ending.signal);
       await tokens.endExpired();
       await spending.flush();
-      const kept = settings().store.transientHours * 3_600_000;
-      const purged = await store.sessions.purgeTransient(clock.now() - kept);
-      if (purged > 0) log("info", "store.transient_purged", { purged });
+      await purgeOld(store, { kept: settings().store, now: clock.now(), log });
+      trim();
     }
   };
   const keeping = keep().catch((error) => {
@@ -564,3 +570,28 @@ function keepHouse(
     },
   };
 }
+/** Sessions past their time go, by what the owner keeps them for. */
+async function purgeOld(
+  { sessions }: Store,
+  { kept, now, log }: { kept: Settings["store"]; now: number; log: Log },
+): Promise<void> {
+  const days = (count: number) => now - count * 86_400_000;
+  const purged = {
+    transient: await sessions.purgeTransient(
+      now - kept.transientHours * 3_600_000,
+    ),
+    archived: await sessions.purgeUnused(
+      "session_archived",
+      days(kept.archivedDays),
+    ),
+    unused: kept.sessionDays === undefined
+      ? 0
+      : await sessions.purgeUnused("session_by_time", days(kept.sessionDays)),
+  };
+  if (Object.values(purged).some((count) => count > 0)) {
+    log("info", "store.sessions_purged", purged);
+  }
+}
+
+    /** Lets go of memory nobody asked for lately. */
+    trim(): void;

@@ -1,11 +1,18 @@
 /**
  * Chat commands that are handled at admission, before the lane: they work while
  * a turn runs. Each is a row; none does more than its caller's scopes allow.
+ * Those that act on the session encode an act of the common bus.
  *
  * @module
  */
 import type { Authority, Scope } from "../core/authority.ts";
 import { AppError } from "../core/errors.ts";
+import type {
+  ContextAccount,
+  MethodInput,
+  MethodOutput,
+  SessionMethod,
+} from "../core/methods.ts";
 import type { Answer, Approvals } from "../guard/approvals.ts";
 
 /** What commands act on. */
@@ -14,6 +21,11 @@ export interface CommandContext {
   authority: Authority;
   approvals: Approvals;
   abort(): string[];
+  /** An act on this session, with the sender's own scopes. */
+  operate<M extends SessionMethod>(
+    method: M,
+    params: MethodInput<M>,
+  ): Promise<MethodOutput<M>>;
   status(): Promise<string>;
   usage(): Promise<string>;
   why(): string | undefined;
@@ -55,6 +67,60 @@ async function approve(
     : `Allowed once: ${row.tool}.`;
 }
 
+/** What a context takes, as lines. */
+export function contextText(account: ContextAccount): string {
+  const { sections, usedTokens, windowTokens, messages, counted } = account;
+  const share = Math.round(usedTokens / windowTokens * 100);
+  const rows = sections.map(({ name, tokens, items, titles }) => {
+    const what = titles === undefined ? String(items) : titles.join(", ");
+    return `  ${name}: ${tokens} tokens (${what})`;
+  });
+  return [
+    `Context for ${account.model}: about ${usedTokens} of ${windowTokens} tokens (${share} %), ${
+      counted === "vendor" ? "by the vendor's last count" : "by estimate"
+    }.`,
+    ...rows,
+    `Messages: ${messages.stored} stored, ${messages.summarised} as notes, ${messages.shown} shown, ${messages.trimmed} of them shortened.`,
+  ].join("\n");
+}
+
+const MODES = ["queue", "steer", "replace", "collect"] as const;
+
+async function queue(
+  rest: string,
+  { operate, sessionKey }: CommandContext,
+): Promise<string> {
+  const mode = MODES.find((name) => name === rest.toLowerCase());
+  if (mode === undefined) {
+    throw new AppError("bad_input", `"${rest}" is no queue mode`, {
+      hint:
+        "/queue queue (one after the other), steer (join the running turn), replace (stop it), collect (all that waits as one)",
+    });
+  }
+  await operate("sessions.patch", { key: sessionKey, queueMode: mode });
+  return `Messages of the same sender while a turn runs: ${mode}.`;
+}
+
+async function compactNow(
+  rest: string,
+  { operate, sessionKey: key }: CommandContext,
+): Promise<string> {
+  const done = await operate("sessions.compact", {
+    key,
+    ...(rest === "" ? {} : { instructions: rest }),
+  });
+  if (!done.compacted) return "There is nothing to compact here.";
+  const dropped = done.dropped === undefined
+    ? ""
+    : ` Not in them: ${done.dropped}.`;
+  return `${done.messages} messages are notes now: ${done.tokensBefore} tokens became ${done.tokensAfter}.${dropped}`;
+}
+
+/** `none`, `off` and `default` take a setting back. */
+function toSetting(rest: string): string | null {
+  return rest === "default" || rest === "" ? null : rest;
+}
+
 const COMMANDS: Readonly<Record<string, Command>> = {
   help: {
     usage: "/help",
@@ -72,6 +138,81 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       const stopped = context.abort();
       return stopped.length === 0 ? "Nothing was running." : "Stopped.";
     },
+  },
+  new: {
+    usage: "/new",
+    about: "begin anew; what was said is put away",
+    scope: "chat",
+    run: async (_, { operate, sessionKey: key }) => {
+      const done = await operate("sessions.reset", { key, reason: "new" });
+      return done.archivedKey === undefined
+        ? "A new conversation."
+        : `A new conversation. The old one is kept as ${done.archivedKey}.`;
+    },
+  },
+  reset: {
+    usage: "/reset",
+    about: "the same, and model, thinking and queue mode are the agent's again",
+    scope: "chat",
+    run: async (_, { operate, sessionKey: key }) => {
+      const done = await operate("sessions.reset", { key, reason: "reset" });
+      return done.archivedKey === undefined
+        ? "A new conversation with the agent's own settings."
+        : `A new conversation with the agent's own settings. The old one is kept as ${done.archivedKey}.`;
+    },
+  },
+  clean: {
+    usage: "/clean",
+    about: "go on from before the first text of strangers",
+    scope: "chat",
+    run: async (_, { operate, sessionKey: key }) => {
+      const done = await operate("sessions.clean", { key });
+      return done.archivedKey === undefined
+        ? "Nothing here is from strangers."
+        : `${done.dropped} messages are left out. All of it is kept as ${done.archivedKey}.`;
+    },
+  },
+  model: {
+    usage: "/model [PROVIDER:MODEL|default]",
+    about: "the model of this conversation",
+    scope: "chat",
+    run: async (rest, { operate, status, sessionKey: key }) => {
+      if (rest === "") return await status();
+      const model = toSetting(rest);
+      await operate("sessions.patch", { key, model });
+      return model === null
+        ? "The agent's own model answers from here on."
+        : `${model} answers from here on.`;
+    },
+  },
+  think: {
+    usage: "/think off|minimal|low|medium|high|xhigh|default",
+    about: "how hard the model thinks here",
+    scope: "chat",
+    run: async (rest, { operate, sessionKey: key }) => {
+      const thinkingLevel = toSetting(rest);
+      await operate("sessions.patch", { key, thinkingLevel });
+      return `Thinking: ${thinkingLevel ?? "as the agent is set"}.`;
+    },
+  },
+  queue: {
+    usage: "/queue queue|steer|replace|collect",
+    about: "what a message does while a turn runs",
+    scope: "chat",
+    run: queue,
+  },
+  compact: {
+    usage: "/compact [what to keep]",
+    about: "replace the oldest part with notes, for the model only",
+    scope: "chat",
+    run: compactNow,
+  },
+  context: {
+    usage: "/context",
+    about: "what the model is shown, section by section",
+    scope: "chat",
+    run: async (_, { operate, sessionKey: key }) =>
+      contextText(await operate("sessions.context", { key })),
   },
   status: {
     usage: "/status",

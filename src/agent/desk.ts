@@ -7,6 +7,7 @@
  *
  * @module
  */
+import type { Authority } from "../core/authority.ts";
 import { AppError, errorText } from "../core/errors.ts";
 import { agentOf, makeId } from "../core/ids.ts";
 import { PUBLIC_OWNER } from "../core/label.ts";
@@ -22,10 +23,14 @@ import { findCommand, runCommand } from "./commands.ts";
 import { Deadline } from "./deadline.ts";
 import type { AgentDeps } from "./deps.ts";
 import { Lanes, Slots } from "./lanes.ts";
+import { Operations } from "./operations.ts";
 import { Pasts } from "./pasts.ts";
 import { Holders, isPlain, senderOf, Waiting } from "./queue.ts";
 import { payerOf } from "./metered.ts";
 import { Rings } from "./ring.ts";
+import { agentFor, resetDue, sessionKeyFor, type Whence } from "./route.ts";
+import { TranscriptSearch } from "./search.ts";
+import { type Actor, isAway, kindOf, SessionDesk } from "./session_desk.ts";
 import { type Desk, inputParts, type Taken, takeTurn } from "./take_turn.ts";
 import type {
   RunOutcome,
@@ -54,6 +59,8 @@ class ActiveRun {
   readonly sender: string | undefined;
   /** The approval it waits for. */
   asks: string | undefined;
+  /** A chat command: nothing runs that could be stopped. */
+  isCommand = false;
   seq: number;
   reply = "";
   isOver = false;
@@ -102,18 +109,6 @@ class ActiveRun {
   }
 }
 
-function kindOf(key: string, isTransient: boolean): Session["kind"] {
-  if (isTransient) return "transient";
-  const [, , second, , fourth] = key.split(":");
-  if (second === "main") return "main";
-  if (second === "openai" || second === "client") return "api";
-  if (second === "cron" || second === "hook" || second === "subagent") {
-    return second;
-  }
-  if (fourth === "group" || fourth === "channel") return "group";
-  return "direct";
-}
-
 /** The one implementation of {@linkcode Turns}. */
 export class AgentDesk implements Turns {
   readonly #deps: AgentDeps;
@@ -122,6 +117,9 @@ export class AgentDesk implements Turns {
   readonly #pasts: Pasts;
   readonly #waiting = new Waiting();
   readonly #holders = new Holders();
+  readonly #sessions: SessionDesk;
+  /** The acts on sessions as a whole, by their methods' names. */
+  readonly operations: Operations;
   readonly #rings = new Rings();
   readonly #active = new Map<string, ActiveRun>();
   readonly #outcomes = new Map<string, RunOutcome>();
@@ -144,6 +142,27 @@ export class AgentDesk implements Turns {
       house: () => limits().runningMax,
       agent: (id) => deps.settings().agents[id]?.runningMax,
     });
+    this.#sessions = new SessionDesk(deps, {
+      ...this.#rooms,
+      stop: (key) => void this.#abortOthers(key),
+    });
+    this.operations = new Operations(this.#sessions, {
+      search: new TranscriptSearch(deps.store, deps.clock),
+      store: deps.store,
+    });
+  }
+
+  /**
+   * Which agent answers a message from a chat network, and in which session: by
+   * the owner's bindings.
+   */
+  async route(
+    inbound: Whence,
+    authority: Authority,
+  ): Promise<{ agentId: string; sessionKey: string }> {
+    const agentId = agentFor(this.#deps.settings().bindings, inbound);
+    const sessionKey = await sessionKeyFor(agentId, { inbound, authority });
+    return { agentId, sessionKey };
   }
 
   /** What a turn is taken with. */
@@ -170,7 +189,9 @@ export class AgentDesk implements Turns {
       });
     }
     const agentId = request.agentId ??
-      (request.sessionKey === undefined ? "main" : agentOf(request.sessionKey));
+      (request.sessionKey === undefined
+        ? agentFor(this.#deps.settings().bindings, request.inbound)
+        : agentOf(request.sessionKey));
     if (this.#deps.settings().agents[agentId] === undefined) {
       const known = Object.keys(this.#deps.settings().agents).join(", ");
       throw new AppError("not_found", `There is no agent "${agentId}"`, {
@@ -221,7 +242,11 @@ export class AgentDesk implements Turns {
     const { session, isNew } = isTransient
       ? { session: this.#draft(request, { key, agentId }), isNew: true }
       : {
-        session: await this.#openSession(request, key, agentId),
+        session: await this.#openSession(request, {
+          key,
+          agentId,
+          mayRenew: command === undefined,
+        }),
         isNew: false,
       };
     const run = toRun(request, { runId, now, agentId, session });
@@ -234,6 +259,7 @@ export class AgentDesk implements Turns {
       }),
     ];
     const active = new ActiveRun(run, deadline);
+    active.isCommand = command !== undefined;
     const events = command === undefined
       ? takeTurn({
         run,
@@ -431,11 +457,17 @@ export class AgentDesk implements Turns {
   /** Finds or makes a named session; two first messages make one. */
   async #openSession(
     request: TurnRequest,
-    key: string,
-    agentId: string,
+    { key, agentId, mayRenew }: {
+      key: string;
+      agentId: string;
+      mayRenew: boolean;
+    },
   ): Promise<Session> {
     const found = await this.#deps.store.sessions.find(key);
-    if (found !== undefined) return found;
+    if (found !== undefined) {
+      if (found.archived !== undefined) throw isAway(found);
+      return mayRenew ? await this.#renewIfDue(found) : found;
+    }
     const before = this.#opening.get(key);
     if (before !== undefined) return await before;
     const opening = (async () => {
@@ -454,6 +486,25 @@ export class AgentDesk implements Turns {
     }
   }
 
+  /** Begins a session anew when its time has come and nothing runs in it. */
+  async #renewIfDue(session: Session): Promise<Session> {
+    const { kind, seq, updatedAt, key } = session;
+    const isTalk = kind === "main" || kind === "direct" || kind === "group";
+    if (!isTalk || seq === 0) return session;
+    const { settings, clock, store } = this.#deps;
+    const at = { updatedAt, now: clock.now() };
+    const why = resetDue(settings().sessions, at);
+    if (why === undefined) return session;
+    using lane = this.#lanes.tryEnter(key);
+    if (lane === undefined) return session;
+    using _holder = this.#holders.hold(key);
+    const current = await store.sessions.find(key);
+    // Another message may have begun it anew while this one waited.
+    if (current?.id !== session.id) return current ?? session;
+    this.#deps.log("info", "session.renewed", { why, session: session.id });
+    return (await this.#sessions.renew(current, { reason: "new" })).session;
+  }
+
   // --- commands -----------------------------------------------------------
 
   async *#takeCommand(
@@ -470,9 +521,15 @@ export class AgentDesk implements Turns {
     const { key: sessionKey, id: sessionId, agentId } = session;
     yield { kind: "accepted", sessionKey, sessionId, agentId };
     try {
+      const actor: Actor = {
+        authority: request.authority,
+        channel: request.inbound.channel,
+        owns: (key) => key === sessionKey,
+      };
       const text = await runCommand(command, {
         sessionKey,
         authority: request.authority,
+        operate: (method, params) => this.operations.run(method, params, actor),
         approvals: this.#deps.approvals,
         abort: () => this.#abortOthers(sessionKey, taken.run.id),
         status: () => this.#describe(session),
@@ -505,9 +562,13 @@ export class AgentDesk implements Turns {
     const model = session.model ??
       this.#deps.settings().agents[session.agentId]?.model ??
       (await this.#deps.models.chosen()).model;
+    const { context, queueMode } = session;
+    const window = context === undefined
+      ? ""
+      : ` Last shown: ${context.tokens} of ${context.windowTokens} tokens (/context).`;
     return [
-      `Session ${session.key}, ${session.seq} messages, model ${model}.`,
-      `Tokens here: ${usage.inputTokens} in, ${usage.outputTokens} out.`,
+      `Session ${session.key}, ${session.seq} messages, model ${model}, ${queueMode} mode.`,
+      `Tokens here: ${usage.inputTokens} in, ${usage.outputTokens} out.${window}`,
       `Turns in the house: ${running} running, ${queued} waiting.`,
     ].join("\n");
   }
@@ -547,6 +608,7 @@ export class AgentDesk implements Turns {
     const stopped: string[] = [];
     for (const [runId, active] of this.#active) {
       if (runId === except || active.view.sessionKey !== sessionKey) continue;
+      if (active.isCommand) continue;
       active.deadline.cancel("Stopped on request");
       stopped.push(runId);
     }

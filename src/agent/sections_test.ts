@@ -76,7 +76,9 @@ Deno.test("a workspace's files are shown in the user's role, the owner's own to 
       assert.doesNotMatch(text, /words of (USER|MEMORY)/);
     });
     await t.step("a group", async () => {
-      await house.say("hi", { sessionKey: "agent:main:test:a:group:g" });
+      const hi = request("hi", { sessionKey: "agent:main:test:a:group:g" });
+      hi.inbound.label = label("owner", []);
+      await collect((await house.desk.start(hi)).events);
       assert.doesNotMatch(
         textOf(shown() ?? { parts: [] }),
         /words of (USER|MEMORY)/,

@@ -40,6 +40,11 @@ export const VERBS: readonly VerbRow[] = [
     load: async () => (await import("./sessions.ts")).sessions,
   },
   {
+    name: "session",
+    about: "Show, search, export, copy and delete conversations",
+    load: async () => (await import("./session.ts")).session,
+  },
+  {
     name: "usage",
     about: "Show what models were paid, and what for",
     load: async () => (await import("./usage.ts")).usage,

@@ -55,6 +55,41 @@ export const SessionKey = z.string().max(300).regex(
   "a session key looks like agent:<agent>:main",
 );
 
+const KINDS: Readonly<Record<string, string>> = {
+  dm: "dm",
+  direct: "dm",
+  group: "group",
+  channel: "channel",
+};
+const OWN_FIRST: ReadonlySet<string> = new Set([
+  "main",
+  "client",
+  "openai",
+  "cron",
+  "hook",
+  "subagent",
+  "transient",
+]);
+
+/**
+ * The parts of a key after its agent in their full form. Shorter ones that are
+ * in use elsewhere are accepted: a conversation without its account is the
+ * default account's, `direct` is `dm`, `topic` is `thread`.
+ */
+export function fullKeyParts(parts: readonly string[]): string[] {
+  const [channel, second = "", third = ""] = parts;
+  if (channel === undefined || OWN_FIRST.has(channel)) return [...parts];
+  const full = [...parts];
+  if (KINDS[second] !== undefined && parts.length >= 3) {
+    full.splice(1, 1, "default", KINDS[second] ?? second);
+  } else if (KINDS[third] !== undefined && parts.length >= 4) {
+    full[2] = KINDS[third] ?? third;
+  } else return full;
+  const topic = full.indexOf("topic", 4);
+  if (topic > 0) full[topic] = "thread";
+  return full;
+}
+
 /** The agent a session key belongs to. */
 export function agentOf(sessionKey: string): string {
   return sessionKey.split(":", 2)[1] ?? "main";

@@ -9,8 +9,15 @@ import type { Scope } from "./authority.ts";
 import { SessionKey } from "./ids.ts";
 import { Usage } from "./message.ts";
 import { RunId } from "./turn.ts";
+import { SESSION_METHODS, SessionSummary } from "./session_methods.ts";
 
 /** One method's contract. */
+export {
+  ContextAccount,
+  type SessionMethod,
+  SessionSummary,
+} from "./session_methods.ts";
+
 export interface MethodContract {
   scope: Scope;
   about: string;
@@ -30,51 +37,6 @@ export const Attachment = z.strictObject({
   fileName: z.string().max(256).optional(),
   content: z.string(),
 });
-
-export const SessionSummary = z.object({
-  key: SessionKey,
-  kind: z.string(),
-  label: z.string().optional(),
-  channel: z.string().optional(),
-  updatedAt: z.int(),
-  sessionId: z.string(),
-  agentId: z.string(),
-  model: z.string().optional(),
-  inputTokens: z.int().optional(),
-  outputTokens: z.int().optional(),
-  lastMessage: z.string().optional(),
-});
-export type SessionSummary = z.infer<typeof SessionSummary>;
-
-/** What a session's next model call would be shown, section by section. */
-export const ContextAccount = z.object({
-  model: z.string(),
-  windowTokens: z.int(),
-  /** Where the window's size is known from. */
-  windowBecause: z.string(),
-  /** Kept free for the answer. */
-  answerTokens: z.int(),
-  usedTokens: z.int(),
-  /** Whether the numbers are corrected by the vendor's count of the last call. */
-  counted: z.enum(["vendor", "estimate"]),
-  /** What the history may take at most. */
-  historyTokensMax: z.int(),
-  /** The vendor's own count of the last call. */
-  lastTokens: z.int().optional(),
-  sections: z.array(z.object({
-    name: z.string(),
-    tokens: z.int(),
-    items: z.int(),
-    titles: z.array(z.string()).optional(),
-  })),
-  messages: z.object({
-    stored: z.int(),
-    summarised: z.int(),
-    shown: z.int(),
-    trimmed: z.int(),
-  }),
-});
-export type ContextAccount = z.infer<typeof ContextAccount>;
 
 export const HealthPayload = z.object({
   ts: z.int(),
@@ -231,6 +193,7 @@ export const METHODS = {
     }),
   },
   agent: {
+  ...SESSION_METHODS,
     scope: "chat",
     about: "Start a turn and return at once; wait for it with agent.wait",
     input: z.strictObject({

@@ -152,6 +152,28 @@ export class ModelError extends AppError {
   }
 }
 
+/** Tokens to think with, by the names of levels that clients use. */
+const THINKING: Readonly<Record<string, number>> = {
+  none: 0,
+  off: 0,
+  minimal: 1024,
+  low: 2048,
+  medium: 8192,
+  high: 24_576,
+  xhigh: 49_152,
+};
+
+/** @throws {AppError} `bad_input` for a level nobody knows */
+export function toThinkingTokens(level: string): number {
+  const tokens = THINKING[level];
+  if (tokens === undefined || !Object.hasOwn(THINKING, level)) {
+    throw new AppError("bad_input", `Cannot think "${level}": unknown level`, {
+      hint: `Use one of ${Object.keys(THINKING).join(", ")}`,
+    });
+  }
+  return tokens;
+}
+
 /** A model's full name in two: `openai:gpt-x` or `openai/gpt-x`. */
 export function splitModel(
   name: string,

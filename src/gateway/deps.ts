@@ -29,6 +29,7 @@ export interface SessionRow {
   kind: string;
   updatedAt: number;
   label?: string | undefined;
+  archived?: { at: number } | undefined;
   title?: string | undefined;
   channel?: string | undefined;
   model?: string | undefined;
@@ -49,6 +50,7 @@ export interface GatewayStore {
         search?: string;
       },
     ): Promise<readonly SessionRow[]>;
+        archived?: boolean;
     count(): Promise<number>;
   };
   messages: {

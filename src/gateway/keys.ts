@@ -2,7 +2,7 @@
  * One rule for session keys that come from outside, and for who may see a run.
  *
  * The owner's keys are taken as they are (`main` is the default agent's main
- * session). Anyone else's key `K` on agent `A` becomes
+ * session; the field's shorter forms are made whole). Anyone else's key `K` on agent `A` becomes
  * `agent:A:client:<caller>:K`, so that no text a caller writes names a session
  * that is not its own. A key that is already in that form stays as it is.
  *
@@ -13,7 +13,13 @@
 import type { RunView } from "../agent/turns.ts";
 import type { Authority, Principal } from "../core/authority.ts";
 import { AppError } from "../core/errors.ts";
-import { AgentId, agentOf, peerSegment, SessionKey } from "../core/ids.ts";
+import {
+  AgentId,
+  agentOf,
+  fullKeyParts,
+  peerSegment,
+  SessionKey,
+} from "../core/ids.ts";
 
 const SEGMENT = /^[A-Za-z0-9_.@+-]{1,64}$/;
 const SEGMENTS_MAX = 8;
@@ -80,7 +86,9 @@ export class Caller {
     const agent = this.checkAgent(named ? parts[1] ?? "" : agentId);
     let rest = named ? parts.slice(2) : parts;
     if (rest.length === 0) rest = ["main"];
-    if (this.isOwner) return await this.#fit(`agent:${agent}:`, rest);
+    if (this.isOwner) {
+      return await this.#fit(`agent:${agent}:`, fullKeyParts(rest));
+    }
     if (rest[0] === "client" && rest[1] === this.segment && rest.length > 2) {
       rest = rest.slice(2);
     }

@@ -59,24 +59,6 @@ export interface MethodDeps {
   isDraining(): boolean;
 }
 
-/** A session's row as the wire shows it. */
-function toSummary(row: SessionRow): SessionSummary {
-  const { key, kind, id, agentId, updatedAt, channel, model, usage } = row;
-  const label = row.label ?? row.title;
-  return {
-    key,
-    kind,
-    updatedAt,
-    sessionId: id,
-    agentId,
-    inputTokens: usage.inputTokens,
-    outputTokens: usage.outputTokens,
-    ...(label === undefined ? {} : { label }),
-    ...(channel === undefined ? {} : { channel }),
-    ...(model === undefined ? {} : { model }),
-  };
-}
-
 /** A stored message as the field's clients know it. */
 function toHistory(
   message: StoredMessage,
@@ -267,7 +249,11 @@ class Work {
       : await sessions.list({ ...query, limit: limits.sessionsScannedMax });
     const own = rows.filter((row) => caller.ownsSession(row.key));
     const matching = caller.isOwner ? own : own.slice(offset, offset + limit);
-    const summaries = matching.map(toSummary);
+    const said = search === undefined || offset > 0 ? [] : await this.#saying(
+      search,
+      { caller, query, limit: limit - matching.length, known: matching },
+    );
+    const summaries = [...matching, ...said].map(toSummary);
     if (params.includeLastMessage === true) {
       await Promise.all(summaries.map((summary) => this.#addLast(summary)));
     }
@@ -277,6 +263,31 @@ class Work {
   async #addLast(summary: SessionSummary): Promise<void> {
     const [last] = await this.#on.deps.store.messages.tail(
       summary.sessionId,
+  /** Sessions in which the words were said, after those that are named so. */
+  async #saying(
+    words: string,
+    { caller, query, limit, known }: {
+      caller: Caller;
+      query: { agentId?: string; activeSince?: number };
+      limit: number;
+      known: readonly SessionRow[];
+    },
+  ): Promise<SessionRow[]> {
+    const { deps } = this.#on;
+    const has = new Set(known.map(({ key }) => key));
+    const keys = await sessionsSaying(deps, { caller, query: words });
+    const rows: SessionRow[] = [];
+    for (const key of keys.filter((key) => !has.has(key))) {
+      if (rows.length >= limit) break;
+      const row = await deps.store.sessions.find(key);
+      const isWanted = row !== undefined && row.archived === undefined &&
+        (query.agentId ?? row.agentId) === row.agentId &&
+        row.updatedAt >= (query.activeSince ?? 0);
+      if (isWanted) rows.push(row);
+    }
+    return rows;
+  }
+
       { limit: 1 },
     );
     if (last !== undefined) summary.lastMessage = textOf(last).slice(0, 280);

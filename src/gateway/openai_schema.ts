@@ -124,27 +124,7 @@ export function parseChatRequest(value: unknown): ChatRequest {
   );
 }
 
-/** Tokens to think with, for a level's name; both APIs use the same names. */
-const THINKING: Readonly<Record<string, number>> = {
-  none: 0,
-  off: 0,
-  minimal: 1024,
-  low: 2048,
-  medium: 8192,
-  high: 24_576,
-  xhigh: 49_152,
-};
-
-/** @throws {AppError} `bad_input` for a level nobody knows */
-export function toThinkingTokens(level: string): number {
-  const tokens = THINKING[level];
-  if (tokens === undefined || !Object.hasOwn(THINKING, level)) {
-    throw new AppError("bad_input", `Cannot think "${level}": unknown level`, {
-      hint: `Use one of ${Object.keys(THINKING).join(", ")}`,
-    });
-  }
-  return tokens;
-}
+export { toThinkingTokens } from "../core/model.ts";
 
 /** The image behind a data URL. @throws `bad_input` for anything else */
 export function toImage(url: string, label: Label): ImagePart {
