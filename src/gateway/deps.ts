@@ -130,6 +130,8 @@ export interface GatewayDeps {
     agents: readonly { id: string; name: string }[];
   };
   tokens: TokenDesk;
+  /** The acts on sessions; absent when the agents are off. */
+  operations?: SessionBus;
   /** What `status` says beside what the gateway knows itself. */
   status(): Omit<StatusPayload, "ts" | "uptimeMs" | "sessions" | "runs">;
   ready(): Promise<{ ok: boolean; checks: readonly ReadyCheck[] }>;
