@@ -320,6 +320,7 @@ function gatewayDeps(
     config: settings.gateway,
     turns: safeMode === undefined ? desk : refusingTurns(desk, safeMode),
     store,
+    ...(safeMode === undefined ? { operations: desk.operations } : {}),
     authenticate: (presented, from) =>
       authenticator.authenticate(presented, from),
     onRevoked: (listener) => tokens.onRevoked(listener),
@@ -366,7 +367,6 @@ function gatewayDeps(
     }),
     ready: () => readiness.check(),
     spending: rooms.spending,
-    ...(safeMode === undefined ? { operations: desk.operations } : {}),
     usage: rooms.usage,
     metrics: () => rooms.metrics.text(),
     ...(safeMode === undefined ? {} : { safeMode }),
@@ -537,6 +537,29 @@ export async function openHouse(options: HouseOptions): Promise<House> {
   };
 }
 
+/** Sessions past their time go, by what the owner keeps them for. */
+async function purgeOld(
+  { sessions }: Store,
+  { kept, now, log }: { kept: Settings["store"]; now: number; log: Log },
+): Promise<void> {
+  const days = (count: number) => now - count * 86_400_000;
+  const purged = {
+    transient: await sessions.purgeTransient(
+      now - kept.transientHours * 3_600_000,
+    ),
+    archived: await sessions.purgeUnused(
+      "session_archived",
+      days(kept.archivedDays),
+    ),
+    unused: kept.sessionDays === undefined
+      ? 0
+      : await sessions.purgeUnused("session_by_time", days(kept.sessionDays)),
+  };
+  if (Object.values(purged).some((count) => count > 0)) {
+    log("info", "store.sessions_purged", purged);
+  }
+}
+
 /** What is done now and then: tokens and transient sessions past their time go. */
 function keepHouse(
   { clock, log }: HouseOptions,
@@ -545,6 +568,8 @@ function keepHouse(
     tokens: Tokens;
     spending: Spending;
     settings(): Settings;
+    /** Lets go of memory nobody asked for lately. */
+    trim(): void;
   },
 ): AsyncDisposable {
   const ending = new AbortController();
@@ -570,28 +595,3 @@ function keepHouse(
     },
   };
 }
-/** Sessions past their time go, by what the owner keeps them for. */
-async function purgeOld(
-  { sessions }: Store,
-  { kept, now, log }: { kept: Settings["store"]; now: number; log: Log },
-): Promise<void> {
-  const days = (count: number) => now - count * 86_400_000;
-  const purged = {
-    transient: await sessions.purgeTransient(
-      now - kept.transientHours * 3_600_000,
-    ),
-    archived: await sessions.purgeUnused(
-      "session_archived",
-      days(kept.archivedDays),
-    ),
-    unused: kept.sessionDays === undefined
-      ? 0
-      : await sessions.purgeUnused("session_by_time", days(kept.sessionDays)),
-  };
-  if (Object.values(purged).some((count) => count > 0)) {
-    log("info", "store.sessions_purged", purged);
-  }
-}
-
-    /** Lets go of memory nobody asked for lately. */
-    trim(): void;

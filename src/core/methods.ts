@@ -8,16 +8,16 @@ import { z } from "zod";
 import type { Scope } from "./authority.ts";
 import { SessionKey } from "./ids.ts";
 import { Usage } from "./message.ts";
-import { RunId } from "./turn.ts";
 import { SESSION_METHODS, SessionSummary } from "./session_methods.ts";
+import { RunId } from "./turn.ts";
 
-/** One method's contract. */
 export {
   ContextAccount,
   type SessionMethod,
   SessionSummary,
 } from "./session_methods.ts";
 
+/** One method's contract. */
 export interface MethodContract {
   scope: Scope;
   about: string;
@@ -192,8 +192,8 @@ export const METHODS = {
       sessions: z.array(SessionSummary),
     }),
   },
-  agent: {
   ...SESSION_METHODS,
+  agent: {
     scope: "chat",
     about: "Start a turn and return at once; wait for it with agent.wait",
     input: z.strictObject({

@@ -260,9 +260,6 @@ class Work {
     return summaries;
   }
 
-  async #addLast(summary: SessionSummary): Promise<void> {
-    const [last] = await this.#on.deps.store.messages.tail(
-      summary.sessionId,
   /** Sessions in which the words were said, after those that are named so. */
   async #saying(
     words: string,
@@ -288,6 +285,9 @@ class Work {
     return rows;
   }
 
+  async #addLast(summary: SessionSummary): Promise<void> {
+    const [last] = await this.#on.deps.store.messages.tail(
+      summary.sessionId,
       { limit: 1 },
     );
     if (last !== undefined) summary.lastMessage = textOf(last).slice(0, 280);
