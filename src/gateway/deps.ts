@@ -19,6 +19,7 @@ import type { Spending } from "../guard/spending.ts";
 import type { UsageDesk } from "../guard/usage_desk.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { GatewayLimits } from "./limits.ts";
+import type { SessionBus } from "./session_methods.ts";
 
 /** A session's row, as much of it as the wire shows. */
 export interface SessionRow {

@@ -24,6 +24,8 @@ import type { GatewayDeps, SessionRow } from "./deps.ts";
 import type { Health } from "./health.ts";
 import type { Caller } from "./keys.ts";
 import type { GatewayLimits } from "./limits.ts";
+import { toSummary } from "../agent/operations.ts";
+import { sessionHandlers, sessionsSaying } from "./session_methods.ts";
 import { checkServing } from "./target.ts";
 import { checkModelChoice, labelsOf, toInbound } from "./openai_agent.ts";
 import { toImage, toThinkingTokens } from "./openai_schema.ts";
@@ -463,6 +465,7 @@ export function makeHandlers(on: MethodDeps): Handlers {
       await deps.tokens.revoke(id);
       return { ok: true, id };
     },
+    ...sessionHandlers(deps),
   };
 }
 
