@@ -12,7 +12,7 @@ import type { AgentSettings, Models } from "./agent/deps.ts";
 import { paidStream } from "./agent/metered.ts";
 import type { Turns } from "./agent/turns.ts";
 import { Authenticator } from "./auth/authenticate.ts";
-import { authorityFromRun, peerAuthority } from "./auth/principal.ts";
+import { authorityFromRun } from "./auth/principal.ts";
 import { Tokens } from "./auth/tokens.ts";
 import type { Env } from "./config/env.ts";
 import { storeKey } from "./config/store_key.ts";

@@ -28,9 +28,9 @@ export interface SessionRow {
   id: string;
   agentId: string;
   kind: string;
+  archived?: { at: number } | undefined;
   updatedAt: number;
   label?: string | undefined;
-  archived?: { at: number } | undefined;
   title?: string | undefined;
   channel?: string | undefined;
   model?: string | undefined;
@@ -49,9 +49,9 @@ export interface GatewayStore {
         agentId?: string;
         activeSince?: number;
         search?: string;
+        archived?: boolean;
       },
     ): Promise<readonly SessionRow[]>;
-        archived?: boolean;
     count(): Promise<number>;
   };
   messages: {
