@@ -7,6 +7,7 @@
  * @module
  */
 import type {
+  Content,
   GenerateContentConfig,
   GenerateContentParameters,
   GoogleGenAI,
@@ -103,6 +104,7 @@ export function makeGeminiProvider(deps: ProviderDeps): Provider {
       try {
         const sdk = await (client ??= open());
         const { config, ...body } = toBody(request);
+        if (body.contents.length === 0) throw toEmpty(place);
         const send: typeof fetch = async (input, init) => {
           response = await post(input, init);
           // The SDK is used for the request only: it has nothing to read.
@@ -124,6 +126,14 @@ export function makeGeminiProvider(deps: ProviderDeps): Provider {
     },
     models: (signal) => listModels(deps, place, { base, version, signal }),
   };
+}
+
+function toEmpty(place: Place): ModelError {
+  return new ModelError(
+    "bad_request",
+    `Cannot ask ${place.id}: the conversation is empty`,
+    { hint: "Say something", details: { provider: place.id } },
+  );
 }
 
 /** A base URL may name the version of the API, as some tools want it to. */
@@ -163,7 +173,9 @@ function generationOf(model: string): number {
 }
 
 /** Everything a request says, in the SDK's words. */
-export function toBody(request: ModelRequest): GenerateContentParameters {
+export function toBody(
+  request: ModelRequest,
+): GenerateContentParameters & { contents: Content[] } {
   const { thinkingTokens = 0, stop = [], responseSchema } = request;
   const config: Wire = { automaticContinuation: false, ...toTools(request) };
   if (request.system !== undefined && request.system !== "") {
@@ -200,10 +212,7 @@ export function toBody(request: ModelRequest): GenerateContentParameters {
   ).filter(({ parts }) => parts.length > 0);
   return {
     model: request.model,
-    contents: contents as Exclude<
-      GenerateContentParameters["contents"],
-      string
-    >,
+    contents: contents as Content[],
     config: config as GenerateContentConfig,
   };
 }

@@ -220,6 +220,10 @@ Deno.test("gemini reads a failed call's result as an error", async () => {
   );
 });
 
+Deno.test("gemini is not asked nothing", async () => {
+  await assert.rejects(wireOf({ messages: [] }), { class: "bad_request" });
+});
+
 Deno.test("gemini lists what generates, by its own name", async () => {
   await using fake = await fakeGemini({ models: ["gemini-a"] });
   const provider = makeGeminiProvider({

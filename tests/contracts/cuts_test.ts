@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { PUBLIC_OWNER } from "../../src/core/label.ts";
 import { silentLog } from "../../src/core/log.ts";
+import type { Message } from "../../src/core/message.ts";
 import { ModelError, type ModelEvent } from "../../src/core/model.ts";
 import { Secret } from "../../src/core/secret.ts";
 import { type Clock, systemClock } from "../../src/core/time.ts";
@@ -21,6 +22,7 @@ import type { Provider } from "../../src/core/model.ts";
 import type { ProviderDeps } from "../../src/providers/vendor.ts";
 import { fakeAnthropic } from "../fakes/anthropic.ts";
 import { fakeBedrock } from "../fakes/bedrock.ts";
+import { FakeClock } from "../fakes/clock.ts";
 import { type Cut, cuttingWire } from "../fakes/cutting.ts";
 import { fakeGemini } from "../fakes/gemini.ts";
 import { fakeOllama } from "../fakes/ollama.ts";
@@ -62,6 +64,11 @@ const VENDORS: Readonly<Record<string, Vendor>> = {
 const CALLS = [{ name: "look", args: { where: "up" } }];
 const SPOKEN: Say = { text: ["first ", "second "], calls: CALLS };
 const SILENT: Say = { calls: CALLS };
+
+const MESSAGES: Message[] = [{
+  role: "user",
+  parts: [{ kind: "text", text: "hi", label: PUBLIC_OWNER }],
+}];
 
 /** Waits for retries are none; limits on silence are real. */
 const quickClock: Clock = {
@@ -114,13 +121,8 @@ async function run(
   const events: ModelEvent[] = [];
   let error: unknown;
   try {
-    const request = {
-      messages: [{
-        role: "user" as const,
-        parts: [{ kind: "text" as const, text: "hi", label: PUBLIC_OWNER }],
-      }],
-    };
     const signal = new AbortController().signal;
+    const request = { messages: MESSAGES };
     for await (const event of router.stream("it:m", request, signal)) {
       events.push(event);
     }
@@ -170,6 +172,78 @@ for (const [name, vendor] of Object.entries(VENDORS)) {
       assert.equal(asked, 1);
       assert.match(wordsOf(events), /^first (second )?$/);
       assert.ok(!events.some(({ kind }) => kind === "end"));
+    });
+  }
+
+  const silences: [why: string, say: Say | { hang: true }, words: string][] = [
+    ["never answers", { hang: true }, ""],
+    ["stops before its first word", { ...SPOKEN, after: 0, then: "hang" }, ""],
+    ["stops behind it", { ...SPOKEN, after: "first", then: "hang" }, "first "],
+    ["stops inside a tool call", {
+      ...SPOKEN,
+      after: '"look',
+      then: "hang",
+    }, "first second "],
+    [
+      "never ends",
+      { ...SPOKEN, after: vendor.end, then: "hang" },
+      "first second ",
+    ],
+  ];
+  for (const [why, reply, words] of silences) {
+    Deno.test(`${name}: one that ${why} is left, as a timeout`, async () => {
+      await using fake = await vendor.fake({ script: [reply] });
+      const clock = new FakeClock();
+      const router = makeRouter({
+        entries: [{
+          provider: vendor.make({
+            id: "it",
+            baseUrl: new URL(fake.url),
+            apiKey: new Secret("sk-cut", "env IT"),
+            fetch,
+            log: silentLog,
+          }),
+          because: "a test",
+          models: [],
+          model: "m",
+          firstTokenMs: 60_000,
+          idleMs: 90_000,
+          retriesMax: 0,
+        }],
+        clock,
+        log: silentLog,
+        random: () => 0.5,
+      });
+      const events: ModelEvent[] = [];
+      const stop = new AbortController();
+      const run = async () => {
+        const request = { messages: MESSAGES };
+        for await (const event of router.stream("it:m", request, stop.signal)) {
+          events.push(event);
+        }
+      };
+      let isOver = false;
+      const failed = run().then(() => undefined, (error) => error).finally(
+        () => isOver = true,
+      );
+      // Real bytes on a real socket; only the clock is ours.
+      for (let n = 0; !isOver && n < 5000; n++) {
+        if (fake.requests.length > 0 && wordsOf(events) === words) {
+          await clock.tick(30_000);
+        }
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+      stop.abort();
+      const error = await failed;
+      // What says its end before it hangs has said everything.
+      if (why === "never ends" && error === undefined) {
+        assert.equal(events.at(-1)?.kind, "end");
+        return;
+      }
+      assert.ok(error instanceof ModelError, String(error));
+      assert.equal(error.class, "timeout");
+      assert.equal(wordsOf(events), words);
+      assert.match(error.hint ?? "", /firstTokenMs|idleMs/);
     });
   }
 

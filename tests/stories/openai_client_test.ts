@@ -99,54 +99,58 @@ const VENDORS: Readonly<Record<string, Vendor>> = {
 };
 
 /** A gateway whose only provider is one vendor's, and a client of it. */
-class Story implements AsyncDisposable {
-  private constructor(
-    readonly fake: Fake,
-    readonly house: FakeGatewayHouse,
-    readonly client: OpenAI,
-    readonly model: string,
-    readonly stack: AsyncDisposableStack,
-  ) {}
+interface Story extends AsyncDisposable {
+  fake: Fake;
+  house: FakeGatewayHouse;
+  client: OpenAI;
+  /** The model's full name. */
+  model: string;
+}
 
-  static async open(id: string, vendor: Vendor, script: Script) {
-    await using opening = new AsyncDisposableStack();
-    const fake = opening.use(await vendor.fake({ script, key: KEY }));
-    const egress = opening.use(makeEgress({
-      config: EgressConfig.parse({}),
-      clock: systemClock,
-      log: silentLog,
-    }));
-    const entries = await makeProviders({
-      config: ProvidersConfig.parse({}),
-      env: recordEnv(vendor.env(fake.url)),
-      door: (caller, { hostname: host, port }) =>
-        egress.door({
-          caller,
-          hosts: [{ host, port: Number(port), scheme: "http" }],
-        }),
-      clock: systemClock,
-      log: silentLog,
-    });
-    assert.deepEqual(entries.map((one) => one.provider.id), [id]);
-    const router = makeRouter({
-      entries: entries.map((one) => ({ ...one, retriesMax: 0 })),
-      clock: systemClock,
-      log: silentLog,
-      random: Math.random,
-    });
-    const house = opening.use(await openGatewayHouse({ deps: { router } }));
-    const client = new OpenAI({
-      baseURL: `${house.url}/v1`,
-      apiKey: "app-token",
-      maxRetries: 0,
-    });
-    const model = `${id}/${vendor.model}`;
-    return new Story(fake, house, client, model, opening.move());
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.stack.disposeAsync();
-  }
+async function openStory(
+  id: string,
+  vendor: Vendor,
+  script: Script,
+): Promise<Story> {
+  await using opening = new AsyncDisposableStack();
+  const fake = opening.use(await vendor.fake({ script, key: KEY }));
+  const egress = opening.use(makeEgress({
+    config: EgressConfig.parse({}),
+    clock: systemClock,
+    log: silentLog,
+  }));
+  const entries = await makeProviders({
+    config: ProvidersConfig.parse({}),
+    env: recordEnv(vendor.env(fake.url)),
+    door: (caller, { hostname: host, port }) =>
+      egress.door({
+        caller,
+        hosts: [{ host, port: Number(port), scheme: "http" }],
+      }),
+    clock: systemClock,
+    log: silentLog,
+  });
+  assert.deepEqual(entries.map((one) => one.provider.id), [id]);
+  const router = makeRouter({
+    entries: entries.map((one) => ({ ...one, retriesMax: 0 })),
+    clock: systemClock,
+    log: silentLog,
+    random: Math.random,
+  });
+  const house = opening.use(await openGatewayHouse({ deps: { router } }));
+  const client = new OpenAI({
+    baseURL: `${house.url}/v1`,
+    apiKey: "app-token",
+    maxRetries: 0,
+  });
+  const stack = opening.move();
+  return {
+    fake,
+    house,
+    client,
+    model: `${id}/${vendor.model}`,
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  };
 }
 
 const USER = { role: "user" as const, content: "hello there" };
@@ -170,7 +174,7 @@ for (const [id, vendor] of Object.entries(VENDORS)) {
     tell: (on: Story) => Promise<void>,
   ) =>
     Deno.test(`openai's client to ${id}: ${what}`, async () => {
-      await using on = await Story.open(id, vendor, script);
+      await using on = await openStory(id, vendor, script);
       await tell(on);
     });
 
