@@ -8,11 +8,13 @@
  * @module
  */
 import { AgentDesk } from "./agent/desk.ts";
+import { GuardDesk } from "./agent/guard_desk.ts";
 import type { AgentSettings, Models } from "./agent/deps.ts";
 import { paidStream } from "./agent/metered.ts";
+import { makePluginWorld } from "./agent/plugin_world.ts";
 import type { Turns } from "./agent/turns.ts";
 import { Authenticator } from "./auth/authenticate.ts";
-import { authorityFromRun } from "./auth/principal.ts";
+import { authorityFromRun, peerAuthority } from "./auth/principal.ts";
 import { Tokens } from "./auth/tokens.ts";
 import type { Env } from "./config/env.ts";
 import { storeKey } from "./config/store_key.ts";
@@ -32,6 +34,8 @@ import { openSpending, type Spending } from "./guard/spending.ts";
 import { noticePayload, UsageDesk } from "./guard/usage_desk.ts";
 import { Metrics } from "./ops/metrics.ts";
 import { type Probe, Readiness } from "./ops/ready.ts";
+import { PluginDesk } from "./plugins/desk.ts";
+import { PluginHost } from "./plugins/host.ts";
 import { demoRow } from "./providers/demo.ts";
 import {
   chooseDefault,
@@ -297,6 +301,48 @@ async function openPurse(
   return { spending, usage: new UsageDesk({ rows, spending, config, clock }) };
 }
 
+/** The plugins over this house's store, door, registry and turns. */
+function makePlugins(
+  { stateDir, clock, log }: HouseOptions,
+  rooms: {
+    store: Store;
+    egress: Egress;
+    registry: PluginRegistry;
+    turns: Pick<Turns, "start">;
+    settings(): Settings;
+    publish(...event: Parameters<Gateway["publish"]>): void;
+  },
+): { host: PluginHost; desk: PluginDesk } {
+  const { store, egress, registry, turns, settings, publish } = rooms;
+  const { plugins: rows, journal, audit } = store;
+  const config = () => settings().plugins;
+  const host = new PluginHost({
+    rows,
+    journal,
+    audit,
+    egress,
+    registry,
+    config: config(),
+    world: makePluginWorld({
+      store,
+      turns,
+      config,
+      peerAuthority,
+      onSession: (key) => publish("sessions.changed", { key }),
+      clock,
+      log,
+    }),
+    onChange: (change) => publish("plugins.changed", change),
+    clock,
+    log,
+  });
+  const desk = new PluginDesk({ host, rows, journal, audit, config, stateDir });
+  return { host, desk };
+}
+
+/** Where plugins put their tools. */
+type PluginRegistry = ConstructorParameters<typeof PluginHost>[0]["registry"];
+
 /** The gateway's view of the rest of the house. */
 function gatewayDeps(
   options: HouseOptions,
@@ -305,8 +351,10 @@ function gatewayDeps(
     tokens: Tokens;
     authenticator: Authenticator;
     desk: AgentDesk;
+    guard: GuardDesk;
     engine: Engine;
     readiness: Readiness;
+    plugins: PluginDesk;
     spending: Spending;
     usage: UsageDesk;
     metrics: Metrics;
@@ -366,8 +414,10 @@ function gatewayDeps(
       posture,
     }),
     ready: () => readiness.check(),
+    guard: rooms.guard,
     spending: rooms.spending,
     usage: rooms.usage,
+    ...(safeMode === undefined ? { plugins: rooms.plugins } : {}),
     metrics: () => rooms.metrics.text(),
     ...(safeMode === undefined ? {} : { safeMode }),
     version: VERSION,
@@ -478,6 +528,16 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     log,
   });
   opening.defer(() => desk.drain(0));
+  const plugins = makePlugins(options, {
+    store,
+    egress,
+    registry: toolbox.registry,
+    turns: desk,
+    settings: () => settings,
+    publish: (...event) => opened?.publish(...event),
+  });
+  opening.use(plugins.host);
+  if (options.safeMode === undefined) await plugins.host.open();
   const readiness = new Readiness(probes(options, store), clock);
   const metrics = opening.use(
     new Metrics({
@@ -499,6 +559,13 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       desk,
       engine,
       readiness,
+      plugins: plugins.desk,
+      guard: new GuardDesk({
+        ...guarding,
+        store,
+        tools: toolbox.registry,
+        settings: () => agentSettings(settings),
+      }),
       spending,
       usage,
       metrics,
@@ -522,7 +589,12 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     desk,
     model: engine.model,
     setupHint: engine.setupHint,
-    adopt: (next) => void (settings = next),
+    adopt: (next) => {
+      settings = next;
+      void plugins.host.adopt(next.plugins).catch((error) =>
+        log("error", "plugins.not_adopted", { error: String(error) })
+      );
+    },
     resume: () =>
       options.safeMode === undefined ? desk.resume() : Promise.resolve(0),
     stop: async ({ isRestart = false, ...options } = {}) => {

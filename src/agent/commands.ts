@@ -39,23 +39,30 @@ interface Command {
   run(rest: string, context: CommandContext): Promise<string> | string;
 }
 
-const ANSWERS: ReadonlySet<string> = new Set(["allow-once", "deny"]);
+const ANSWERS: ReadonlySet<string> = new Set([
+  "allow-once",
+  "allow-session",
+  "allow-always",
+  "deny",
+]);
 
 async function approve(
   rest: string,
   { approvals, authority, sessionKey }: CommandContext,
 ): Promise<string> {
+  if (authority.kind !== "owner") {
+    throw new AppError("forbidden", "Only the owner answers what is asked");
+  }
   const [id = "", answer = "allow-once"] = rest.split(/\s+/).filter(Boolean);
   if (id === "") {
     const pending = await approvals.pending(sessionKey);
     if (pending.length === 0) return "Nothing waits for an approval here.";
-    return pending.map((row) =>
-      `${row.id}: ${row.tool} ${JSON.stringify(row.args)} (${row.question})`
-    ).join("\n");
+    return pending.map((row) => [row.id, ...row.card].join("\n  ")).join("\n");
   }
   if (!ANSWERS.has(answer)) {
     throw new AppError("bad_input", `"${answer}" is no answer`, {
-      hint: "/approve ID allow-once, or /approve ID deny",
+      hint:
+        "/approve ID allow-once, allow-session, allow-always or deny, as offered",
     });
   }
   const row = await approvals.answer(id, answer as Answer, {
@@ -64,7 +71,7 @@ async function approve(
   });
   return answer === "deny"
     ? `Refused: ${row.tool}.`
-    : `Allowed once: ${row.tool}.`;
+    : `Allowed ${answer.slice("allow-".length)}: ${row.tool}.`;
 }
 
 /** What a context takes, as lines. */
@@ -236,7 +243,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       }, in ${sessionKey}.`,
   },
   approve: {
-    usage: "/approve [ID allow-once|deny]",
+    usage: "/approve [ID allow-once|allow-session|allow-always|deny]",
     about: "answer what waits for you, or list it",
     scope: "approvals",
     run: approve,

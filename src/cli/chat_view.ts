@@ -112,8 +112,11 @@ export class ChatView {
   #ask(notice: TurnNotice & { kind: "ask" }): void {
     const { paint } = this.#options;
     this.#line(paint("yellow", `? ${printable(notice.question)}`));
-    const args = printableLine(JSON.stringify(notice.args) ?? "");
-    this.#line(`  ${paint("bold", printableLine(notice.name))} ${args}`);
+    if (notice.card.length === 0) {
+      const args = printableLine(JSON.stringify(notice.args) ?? "");
+      this.#line(`  ${paint("bold", printableLine(notice.name))} ${args}`);
+    }
+    for (const line of notice.card) this.#line(`  ${printableLine(line)}`);
     this.#line(paint("dim", `  approval ${printableLine(notice.approvalId)}`));
   }
 

@@ -26,6 +26,8 @@ export type RunEvent =
     expiresAt: number;
     /** What may be answered, as `/approve` takes it. */
     answers: readonly string[];
+    /** What is asked in full; empty from a gateway that sends none. */
+    card: readonly string[];
   }
   | RunEnd;
 
@@ -53,6 +55,12 @@ function toAnswers(value: unknown): readonly string[] {
   return Array.isArray(value) && value.every((one) => typeof one === "string")
     ? value
     : ["allow-once", "deny"];
+}
+
+function toLines(value: unknown): readonly string[] {
+  return Array.isArray(value)
+    ? value.filter((one) => typeof one === "string")
+    : [];
 }
 
 /** One `agent` event's data as a run event. The field's own names are read too. */
@@ -96,6 +104,7 @@ function fromAgent(event: AgentEvent): RunEvent | undefined {
         question: text(data["question"]),
         expiresAt: Number(data["expiresAt"] ?? 0),
         answers: toAnswers(data["answers"]),
+        card: toLines(data["card"]),
       };
     case "lifecycle": {
       const kind = data["kind"] ?? data["phase"];

@@ -70,6 +70,16 @@ export const VERBS: readonly VerbRow[] = [
     load: async () => (await import("./secret.ts")).secret,
   },
   {
+    name: "plugin",
+    about: "Install, grant and call plugins",
+    load: async () => (await import("./plugin.ts")).plugin,
+  },
+  {
+    name: "policy",
+    about: "Explain decisions, replay a session, list remembered answers",
+    load: async () => (await import("./policy.ts")).policy,
+  },
+  {
     name: "permissions",
     about: "Show the computed sandbox and the reason for each entry",
     load: async () => (await import("./permissions.ts")).permissions,

@@ -7,6 +7,8 @@
 import { z } from "zod";
 import type { Scope } from "./authority.ts";
 import { SessionKey } from "./ids.ts";
+import { GUARD_METHODS } from "./guard_methods.ts";
+import { PLUGIN_METHODS } from "./plugin_methods.ts";
 import { Usage } from "./message.ts";
 import { SESSION_METHODS, SessionSummary } from "./session_methods.ts";
 import { RunId } from "./turn.ts";
@@ -318,6 +320,8 @@ export const METHODS = {
     input: z.strictObject({ id: z.string().max(64) }),
     output: z.object({ ok: z.literal(true), id: z.string() }),
   },
+  ...GUARD_METHODS,
+  ...PLUGIN_METHODS,
 } as const satisfies Record<string, MethodContract>;
 
 export type MethodName = keyof typeof METHODS;

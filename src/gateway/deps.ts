@@ -19,6 +19,8 @@ import type { Spending } from "../guard/spending.ts";
 import type { UsageDesk } from "../guard/usage_desk.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { GatewayLimits } from "./limits.ts";
+import type { GuardActs } from "./guard_methods.ts";
+import type { PluginDesk } from "./plugins.ts";
 import type { SessionBus } from "./session_methods.ts";
 
 /** A session's row, as much of it as the wire shows. */
@@ -133,6 +135,9 @@ export interface GatewayDeps {
   tokens: TokenDesk;
   /** The acts on sessions; absent when the agents are off. */
   operations?: SessionBus;
+  /** Absent when they are off. */
+  guard?: GuardActs;
+  plugins?: PluginDesk;
   /** What `status` says beside what the gateway knows itself. */
   status(): Omit<StatusPayload, "ts" | "uptimeMs" | "sessions" | "runs">;
   ready(): Promise<{ ok: boolean; checks: readonly ReadyCheck[] }>;

@@ -24,6 +24,8 @@ import type { GatewayDeps, SessionRow } from "./deps.ts";
 import type { Health } from "./health.ts";
 import type { Caller } from "./keys.ts";
 import type { GatewayLimits } from "./limits.ts";
+import { guardHandlers } from "./guard_methods.ts";
+import { pluginHandlers } from "./plugins.ts";
 import { toSummary } from "../agent/operations.ts";
 import { sessionHandlers, sessionsSaying } from "./session_methods.ts";
 import { checkServing } from "./target.ts";
@@ -465,6 +467,8 @@ export function makeHandlers(on: MethodDeps): Handlers {
       await deps.tokens.revoke(id);
       return { ok: true, id };
     },
+    ...guardHandlers(deps.guard),
+    ...pluginHandlers(deps.plugins),
     ...sessionHandlers(deps),
   };
 }

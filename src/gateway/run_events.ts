@@ -243,8 +243,17 @@ class Feed {
       }
       case "ask": {
         const { approvalId, args, question, expiresAt, runId } = event;
+        const { answers, card } = event;
         this.#asks.set(callId, approvalId);
-        const data = { toolCallId: callId, name, args, question, expiresAt };
+        const data = {
+          toolCallId: callId,
+          name,
+          args,
+          question,
+          answers,
+          card,
+          expiresAt,
+        };
         return [
           this.#agent(event, "approval", {
             phase: "requested",

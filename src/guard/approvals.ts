@@ -189,7 +189,7 @@ export class Approvals {
   async answer(
     id: string,
     answer: Answer,
-    options: { by: string; sessionKey?: string },
+    options: { by: string; sessionKey?: string; hash?: string },
   ): Promise<ApprovalRow> {
     const { rows, journal, clock } = this.#deps;
     const row = await rows.find(id);
@@ -201,6 +201,12 @@ export class Approvals {
     if (row.state !== "pending" || row.expiresAt <= clock.now()) {
       const state = row.state === "pending" ? "expired" : row.state;
       throw new AppError("conflict", `Approval "${id}" is already ${state}`);
+    }
+    if (options.hash !== undefined && options.hash !== row.hash) {
+      throw new AppError(
+        "conflict",
+        `Approval "${id}" is not for what was shown`,
+      );
     }
     if (!row.answers.includes(answer)) {
       throw new AppError(
@@ -312,7 +318,10 @@ export class Approvals {
 
   /** What the owner answered for a session or for always. */
   lines(): Promise<readonly PolicyLineRow[]> {
-    return this.#lines ??= this.#deps.lines.list();
+    return this.#lines ??= this.#deps.lines.list().catch((error) => {
+      this.#lines = undefined;
+      throw error;
+    });
   }
 
   /** The same, as decisions read it. */
