@@ -21,13 +21,19 @@ import type {
 } from "./config.ts";
 import type { ContextSources } from "./sections.ts";
 
+/** One call, before its model is known by the vendor's name. */
+export type ModelCall = Omit<ModelRequest, "model"> & {
+  /** Another model stands by: then this one is not tried twice. */
+  hasFallback?: boolean;
+};
+
 /** The models, by `provider:model`. */
 export interface Models {
   /** @throws {AppError} `not_found` for a provider nobody configured */
   resolve(name: string): { provider: { id: string }; model: string };
   stream(
     name: string,
-    request: Omit<ModelRequest, "model">,
+    request: ModelCall,
     signal: AbortSignal,
   ): AsyncGenerator<ModelEvent, void, undefined>;
   /** The full name, where `auto` stands for whatever a server lists first. */

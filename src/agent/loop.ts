@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { errorText } from "../core/errors.ts";
 import type { Label } from "../core/label.ts";
 import {
   NO_USAGE,
@@ -102,9 +103,10 @@ class Answer {
  */
 async function* callModel(
   running: Running,
-  model: string,
+  chain: Chain,
 ): AsyncGenerator<TurnEventBody, Answer> {
   const { turn, deadline } = running;
+  const { model, hasFallback } = chain;
   const answer = new Answer(turn.joined);
   const reply = replyDecision(turn);
   const words = replyFilter(turn);
@@ -112,7 +114,11 @@ async function* callModel(
   const { request, account, estimate } = assembleTurn(turn, model);
   try {
     const inputTokens = inputTokensOf(account);
-    const call = { model, request, inputTokens };
+    const call = {
+      model,
+      request: hasFallback ? { ...request, hasFallback } : request,
+      inputTokens,
+    };
     const events = meteredStream(turn, call, deadline.signal);
     for await (const event of events) {
       if (event.kind === "text") {
@@ -147,6 +153,7 @@ async function* callModel(
       if (reply.verdict === "allow") yield { kind: "text", text: rest };
     }
   } catch (error) {
+    chain.hasSpoken = answer.parts.length > 0;
     turn.spend(answer.usage);
     const parts = answer.partial();
     if (parts.length > 0) {
@@ -182,6 +189,8 @@ class Chain {
   readonly #names: string[];
   readonly #deps: Turn["deps"];
   model: string;
+  /** Whether anything of the last answer was seen, a thought too. */
+  hasSpoken = false;
 
   constructor(turn: Turn, model: string) {
     this.model = model;
@@ -191,21 +200,37 @@ class Chain {
     );
   }
 
+  get hasFallback(): boolean {
+    return this.#names.length > 0;
+  }
+
   /** Goes on to the next model, if this failure is one to flee from. */
   async next(error: unknown, signal: AbortSignal): Promise<boolean> {
     if (!(error instanceof ModelError) || !FALLS_BACK.has(error.class)) {
       return false;
     }
-    const name = this.#names.shift();
-    if (name === undefined) return false;
     const from = this.model;
-    this.model = await this.#deps.models.settle(name, signal);
-    this.#deps.log("warn", "model.fallback", {
-      from,
-      to: this.model,
-      class: error.class,
-    });
-    return true;
+    while (true) {
+      // Ends with the names.
+      const name = this.#names.shift();
+      if (name === undefined) return false;
+      try {
+        this.model = await this.#deps.models.settle(name, signal);
+      } catch (cause) {
+        signal.throwIfAborted();
+        this.#deps.log("warn", "model.fallback_failed", {
+          model: name,
+          error: errorText(cause),
+        });
+        continue;
+      }
+      this.#deps.log("warn", "model.fallback", {
+        from,
+        to: this.model,
+        class: error.class,
+      });
+      return true;
+    }
   }
 }
 
@@ -223,12 +248,11 @@ async function* answerStep(
   yield* makeRoom(running, chain.model, "when_needed");
   while (true) {
     // Ends by an answer or a failure: one overflow, and as many models as there are.
-    const said = turn.session.seq;
     yield { kind: "step", step: turn.run.step, model: chain.model };
     try {
-      return yield* callModel(running, chain.model);
+      return yield* callModel(running, chain);
     } catch (error) {
-      if (signal.aborted || turn.session.seq !== said) throw error;
+      if (signal.aborted || chain.hasSpoken) throw error;
       const isFull = error instanceof ModelError &&
         error.class === "context_overflow";
       if (isFull && !hasOverflowed) {

@@ -16,7 +16,7 @@ import {
 import type { Hold, Spending } from "../guard/spending.ts";
 import type { Run } from "../store/runs.ts";
 import type { UsageOwner } from "../store/usage.ts";
-import type { Models } from "./deps.ts";
+import type { ModelCall, Models } from "./deps.ts";
 import { estimateAll, estimateText } from "./tokens.ts";
 import type { Turn } from "./turn.ts";
 
@@ -144,7 +144,7 @@ export async function* meteredStream(
   turn: Turn,
   call: {
     model: string;
-    request: Omit<ModelRequest, "model">;
+    request: ModelCall;
     inputTokens: number;
   },
   signal: AbortSignal,

@@ -182,8 +182,18 @@ class Feed {
             usage: event.usage,
           }),
         ];
-      case "reply":
-        return [this.#final(event, event.text)];
+      case "reply": {
+        const { model, insteadOf } = event;
+        const final = this.#final(event, event.text);
+        return insteadOf === undefined ? [final] : [
+          this.#agent(event, "lifecycle", {
+            phase: "fallback",
+            model,
+            insteadOf,
+          }),
+          final,
+        ];
+      }
       case "end":
         return this.#end(event);
       default:
