@@ -13,6 +13,7 @@ import type { Roof } from "./src/cli/verb.ts";
 import { systemEnv } from "./src/config/env.ts";
 import type { Loaded } from "./src/config/load.ts";
 import { stateDir, systemPlace } from "./src/config/state.ts";
+import { AppError } from "./src/core/errors.ts";
 import { systemClock } from "./src/core/time.ts";
 import type { Settings } from "./src/settings.ts";
 
@@ -46,7 +47,25 @@ async function permissions(): ReturnType<Roof["permissions"]> {
   return { flags, grants };
 }
 
+async function plugins(): ReturnType<NonNullable<Roof["plugins"]>> {
+  const { openOfflinePlugins } = await import("./src/offline_plugins.ts");
+  return await openOfflinePlugins({
+    load: async () => {
+      const loaded = await load();
+      if (loaded.ok) return loaded.value;
+      const [problem] = loaded.problems;
+      throw new AppError("bad_input", problem?.message ?? "not valid", {
+        hint: "Run: carapace config validate",
+      });
+    },
+    stateDir: await stateDir(env, systemPlace()),
+    env,
+    clock: systemClock,
+  });
+}
+
 const roof: Roof = {
+  plugins,
   schema: async () => (await import("./src/settings.ts")).Settings,
   load,
   permissions,

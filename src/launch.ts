@@ -55,7 +55,10 @@ const src = import.meta.dirname ?? "src";
 const config = `${src}/../deno.json`;
 
 /** Asks the planner, a process that ends with its answer. */
-async function askPlanner(verb: string): Promise<Plan> {
+async function askPlanner(
+  verb: string,
+  rest: readonly string[] = [],
+): Promise<Plan> {
   const { code, stdout } = await new Deno.Command(Deno.execPath(), {
     args: [
       "run",
@@ -64,6 +67,7 @@ async function askPlanner(verb: string): Promise<Plan> {
       config,
       `${src}/plan.ts`,
       verb,
+      ...rest,
     ],
     clearEnv: true,
     env: plannerEnvironment(),
@@ -239,7 +243,7 @@ export async function launch(
   let before: readonly Grant[] | undefined;
   while (true) {
     // Ends with the first exit code but 75, and with RESTARTS_MAX of those.
-    const plan = await askPlanner(verb);
+    const plan = await askPlanner(verb, rest);
     if (signals.stopped) return EXIT.interrupted;
     if (isService) report(plan, before);
     before = plan.grants;

@@ -16,6 +16,8 @@ import { type Need, need, type NeedKind } from "./core/needs.ts";
 import { denyAddressesV6, denyRanges, isIpv4 } from "./egress/cidr.ts";
 import { egressNeeds } from "./egress/config.ts";
 import { GatewayConfig, gatewayNeeds } from "./gateway/config.ts";
+import { pluginNeeds } from "./plugins/config.ts";
+import { pathsOfVerb } from "./plugins/verb_paths.ts";
 import { providerNeeds } from "./providers/registry.ts";
 import type { Settings } from "./settings.ts";
 import { toolNeeds } from "./tools/config.ts";
@@ -32,6 +34,8 @@ export interface Facts {
   /** Names of the variables that the configuration's `${ENV}` refer to. */
   variables?: readonly string[];
   os: typeof Deno.build.os;
+  /** What follows the verb: a verb may work on a path that its caller names. */
+  args?: readonly string[];
 }
 
 /** The lists behind the flags, each entry with its reason. */
@@ -107,7 +111,8 @@ export function permissionsFor(
       .filter(({ kind }) => kind === "env");
     const variables = variableNeeds(facts.variables ?? []);
     const own = clientNeeds(gateway, facts);
-    return collect([...common, ...own, ...names, ...variables]);
+    const plugins = verb === "plugin" ? pluginVerbNeeds(settings, facts) : [];
+    return collect([...common, ...own, ...names, ...variables, ...plugins]);
   }
   checkRoots(settings.tools.roots, facts);
   checkRoots(settings.tools.untrustedRoots, facts);
@@ -120,6 +125,7 @@ export function permissionsFor(
     ...toolNeeds(settings.tools),
     ...mcpNeeds(mcpServersOf(settings)),
     ...agentNeeds(settings.agents),
+    ...pluginNeeds(settings.plugins, facts),
   ]);
 }
 
@@ -258,6 +264,18 @@ function clientNeeds(gateway: GatewayConfig, { env }: Facts): Need[] {
     needs.push(need("net", host, "CARAPACE_URL"));
   }
   return needs;
+}
+
+/** What `carapace plugin …` works on: the paths and the host its caller names. */
+function pluginVerbNeeds(settings: Settings, facts: Facts): Need[] {
+  const because = "argument of carapace plugin";
+  const { read, write, hosts } = pathsOfVerb(facts.args ?? []);
+  return [
+    ...pluginNeeds(settings.plugins, facts),
+    ...read.map((path) => ownPath("read", path, because)),
+    ...write.map((path) => ownPath("write", path, because)),
+    ...hosts.map((host) => need("net", host, because)),
+  ];
 }
 
 /** Whether a folder is, or is above, a path. */

@@ -45,6 +45,13 @@ function loadedFrom(config: unknown, variables: string[] = []) {
   return loaded;
 }
 
+/** What plugins' workers load. */
+const WORKERS = [
+  "/opt/carapace/src/plugins",
+  "/opt/carapace/src/core/bounded.ts",
+  "/opt/carapace/src/core/errors.ts",
+];
+
 Deno.test("permissionsFor() grants the default configuration its own and no more", () => {
   const flags = flagsFor({});
   assert.deepEqual(flags.slice(0, 5), [
@@ -55,7 +62,10 @@ Deno.test("permissionsFor() grants the default configuration its own and no more
     "--ignore-env",
   ]);
   assert.ok(listOf(flags, "--allow-net")?.includes("127.0.0.1:18789"));
-  assert.deepEqual(listOf(flags, "--allow-read"), [facts.stateDir]);
+  assert.deepEqual(listOf(flags, "--allow-read"), [
+    facts.stateDir,
+    ...WORKERS,
+  ]);
   assert.deepEqual(listOf(flags, "--allow-write"), [facts.stateDir]);
   assert.ok(listOf(flags, "--allow-env")?.includes("CARAPACE_TOKEN"));
   for (const never of ["-A", "--allow-all", "--allow-run", "--allow-ffi"]) {
@@ -190,6 +200,8 @@ Deno.test("permissionsFor() never lets a root become more than its own entries",
     assert.deepEqual(listOf(flags, "--allow-read"), [
       facts.stateDir,
       `/srv/${root}`,
+      // And what its own workers load.
+      ...WORKERS,
     ]);
   }));
 });

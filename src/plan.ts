@@ -73,6 +73,7 @@ export async function findFacts(
 export async function makePlan(
   verb: string,
   env: Env,
+  args: readonly string[] = [],
 ): Promise<{ plan: Plan; facts: Facts; programs: Programs }> {
   // Whether a secret is there is the service's question: nothing is unsealed.
   const findSecret = (name: string) =>
@@ -82,7 +83,7 @@ export async function makePlan(
     env,
     findSecret,
   });
-  const facts = await findFacts(env, loaded);
+  const facts = { ...await findFacts(env, loaded), args };
   const plan = planFor(verb, loaded, facts);
   const isGood = loaded.ok && plan.problems.length === 0 && verb === "start";
   const programs = isGood
@@ -99,9 +100,11 @@ export function programsOf(settings: Settings): Programs {
   };
 }
 
-async function planned(verb: string): Promise<Planned> {
+async function planned(
+  [verb = "", ...args]: readonly string[],
+): Promise<Planned> {
   try {
-    const { plan, facts, programs } = await makePlan(verb, systemEnv);
+    const { plan, facts, programs } = await makePlan(verb, systemEnv, args);
     const named = systemEnv.get("CARAPACE_CONFIG_PATH")?.trim();
     return {
       ok: true,
@@ -123,7 +126,7 @@ async function planned(verb: string): Promise<Planned> {
 }
 
 async function main(): Promise<void> {
-  const text = JSON.stringify(await planned(Deno.args[0] ?? ""));
+  const text = JSON.stringify(await planned(Deno.args));
   await new Response(text).body?.pipeTo(Deno.stdout.writable);
 }
 

@@ -16,6 +16,7 @@ import { GatewayConfig } from "./gateway/config.ts";
 import { BudgetsConfig } from "./guard/budget.ts";
 import { GuardConfig } from "./guard/config.ts";
 import { LogConfig } from "./ops/config.ts";
+import { PluginsConfig } from "./plugins/config.ts";
 import { ProvidersConfig } from "./providers/config.ts";
 import { ModelsConfig } from "./providers/models.ts";
 import { PricesConfig } from "./providers/prices.ts";
@@ -41,6 +42,7 @@ export const Settings = z.strictObject({
   ),
   guard: GuardConfig,
   egress: EgressConfig,
+  plugins: PluginsConfig,
   store: StoreConfig,
   log: LogConfig,
 }).superRefine(({ agents, bindings }, context) => {

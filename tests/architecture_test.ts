@@ -17,13 +17,18 @@ const FLOORS = [
   ["permissions.ts"],
   ["plan.ts"],
   ["programs.ts"],
-  ["house.ts", "launch.ts"],
+  ["house.ts", "launch.ts", "offline_plugins.ts"],
   ["service.ts"],
   ["main.ts"],
 ];
 
 /** Where programs begin: the service and CLI, the launcher, workers, the browser. */
-const ROOTS = ["main.ts", "src/launch.ts", "src/plan.ts"];
+const ROOTS = [
+  "main.ts",
+  "src/launch.ts",
+  "src/plan.ts",
+  "src/plugins/worker.ts",
+];
 
 /** Who may touch what. An entry is a room, or a file for one exception. */
 const OWNERS: [what: string, token: RegExp, owners: string[]][] = [
@@ -54,6 +59,9 @@ const OWNERS: [what: string, token: RegExp, owners: string[]][] = [
       "src/store/files.ts",
       "src/cli/link.ts",
       "src/cli/history.ts",
+      "src/cli/plugin_package.ts",
+      "src/cli/plugin_sign.ts",
+      "src/cli/plugin_new.ts",
     ],
   ],
   ["KV", /Deno\.openKv/, ["store", "src/ops/posture.ts"]],

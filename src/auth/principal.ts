@@ -13,6 +13,7 @@ import {
   type Principal,
   Scopes,
 } from "../core/authority.ts";
+import { peerSegment } from "../core/ids.ts";
 import type { TokenRow } from "../store/tokens.ts";
 
 /** The principal behind a token, from the server's record of it. */
@@ -30,6 +31,31 @@ export function principalOf(row: TokenRow): Principal {
     integrity: row.integrity,
   });
   return Object.freeze({ id, kind: row.kind, name: row.name, authority });
+}
+
+/**
+ * The authority of a sender of a chat network whom a line of the configuration
+ * names: a peer, who may talk and use what peers may.
+ */
+export async function peerAuthority(
+  { network, account, id }: { network: string; account: string; id: string },
+): Promise<Authority> {
+  const segments = await Promise.all([
+    peerSegment(network, "", account),
+    peerSegment(network, account, id),
+  ]);
+  const principal = `peer:${network}:${segments.join(":")}`;
+  return grantAuthority({
+    principal,
+    kind: "peer",
+    credential: principal,
+    revision: 0,
+    scopes: ["chat"],
+    agents: "any",
+    models: "any",
+    tools: "any",
+    integrity: "peer",
+  });
 }
 
 /**

@@ -11,6 +11,7 @@ import type { z } from "zod";
 import type { Clock } from "../core/time.ts";
 import type { Env } from "../config/env.ts";
 import type { Loaded } from "../config/load.ts";
+import type { MethodInput, MethodName, MethodOutput } from "../core/methods.ts";
 
 /** Exit codes of every verb; `docs/cli.md` lists them. */
 export const EXIT = {
@@ -58,6 +59,18 @@ export interface Grant {
   because: string;
 }
 
+type PluginMethod = Extract<MethodName, `plugins.${string}`>;
+
+/** Plugins over the store itself, while no gateway runs. */
+export interface OfflinePlugins extends AsyncDisposable {
+  call<M extends PluginMethod>(
+    method: M,
+    params: MethodInput<M>,
+  ): Promise<MethodOutput<M>>;
+  /** Takes the configuration that was just written. */
+  reload(): Promise<void>;
+}
+
 /** What verbs need of the roof; each loads on first use. */
 export interface Roof {
   /** The whole configuration's schema, and the loaded value. */
@@ -65,6 +78,8 @@ export interface Roof {
   load(): Promise<Loaded<unknown>>;
   /** The service's Deno flags as an argv array, and each entry's reason. */
   permissions(): Promise<{ flags: string[]; grants: Grant[] }>;
+  /** Plugins without a gateway. @throws {AppError} `locked` while one runs */
+  plugins?(): Promise<OfflinePlugins>;
   /** Runs the gateway until it is told to stop; the exit code. */
   start(args: readonly string[]): Promise<number>;
 }

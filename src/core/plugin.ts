@@ -15,8 +15,14 @@ export const PluginId = z.string().regex(
   "a plugin id is 2 to 40 of a-z, 0-9 and -, and begins with a letter",
 );
 
+/** A function of the module, as WebAssembly names it. */
 const Export = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,63}$/);
-const Name = z.string().regex(/^[a-z][a-z0-9_]{0,63}$/);
+/** What tools, webhooks, secrets and settings of a plugin are called. */
+export const PluginName = z.string().regex(
+  /^[a-z][a-z0-9_]{0,63}$/,
+  "a name is 1 to 64 of a-z, 0-9 and _, and begins with a letter",
+);
+const Name = PluginName;
 const Sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const Host = z.string().max(253).regex(
   /^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/,
@@ -43,6 +49,8 @@ export const PluginTool = z.strictObject({
   export: Export,
 });
 
+export type PluginTool = z.infer<typeof PluginTool>;
+
 export const PluginWebhook = z.strictObject({
   name: Name,
   methods: z.array(Method).min(1).default(["POST"]),
@@ -61,11 +69,15 @@ export const PluginWebhook = z.strictObject({
     }),
     z.strictObject({ kind: z.literal("scope"), scope: z.literal("hooks") }),
   ]),
+  /** The header that names the event, so that it is taken once. Signed bodies need none. */
+  eventId: HeaderName.optional(),
   /** Request headers the guest sees, response headers it may set. */
   headersIn: z.array(HeaderName).max(32).default([]),
   headersOut: z.array(HeaderName).max(32).default(["content-type"]),
   export: Export,
 });
+
+export type PluginWebhook = z.infer<typeof PluginWebhook>;
 
 export const HookPoint = z.enum([
   "message_received",
@@ -80,6 +92,8 @@ export const HookPoint = z.enum([
   "gateway_stop",
 ]);
 
+export type HookPoint = z.infer<typeof HookPoint>;
+
 export const PluginHook = z.strictObject({
   point: HookPoint,
   /** Lower runs first. */
@@ -87,6 +101,8 @@ export const PluginHook = z.strictObject({
   may: z.array(z.enum(["annotate", "change", "cancel"])).default(["annotate"]),
   export: Export,
 });
+
+export type PluginHook = z.infer<typeof PluginHook>;
 
 export const PluginChannel = z.strictObject({
   description: z.string().max(1024),
@@ -98,13 +114,44 @@ export const PluginChannel = z.strictObject({
   pollMs: z.int().min(1000).default(30_000),
 });
 
+/** One place a plugin may reach. */
+export const PluginHttp = z.strictObject({
+  host: Host,
+  /** `http` only for an exact host: a server of the owner's own. */
+  scheme: z.enum(["https", "http"]).default("https"),
+  port: z.int().min(1).max(65_535).default(443),
+  methods: z.array(Method).min(1).max(6).default(["GET"]),
+  pathPrefix: PathPrefix,
+}).refine(
+  ({ host, scheme }) => scheme === "https" || !host.startsWith("*."),
+  "a wildcard host is reached by https only",
+);
+export type PluginHttp = z.infer<typeof PluginHttp>;
+
+/** Bytes of its own that a plugin may keep. */
+export const PluginKv = z.strictObject({
+  bytes: z.int().min(1).max(16_777_216),
+});
+
+/** Whom a plugin may write to. */
+export const PluginMessage = z.strictObject({
+  to: z.union([
+    z.literal("owner"),
+    z.literal("reply"),
+    z.strictObject({ channels: z.array(z.string().max(64)).min(1).max(16) }),
+  ]),
+});
+export type PluginMessage = z.infer<typeof PluginMessage>;
+
+/** How often a plugin may ask to be called later. */
+export const PluginSchedule = z.strictObject({
+  maxPerDay: z.int().min(1).max(1440),
+  /** Called when the time comes. */
+  export: Export.default("on_schedule"),
+});
+
 export const PluginWants = z.strictObject({
-  http: z.array(z.strictObject({
-    host: Host,
-    port: z.int().min(1).max(65_535).default(443),
-    methods: z.array(Method).min(1).default(["GET"]),
-    pathPrefix: PathPrefix,
-  })).max(32).default([]),
+  http: z.array(PluginHttp).max(32).default([]),
   secrets: z.array(z.strictObject({
     name: Name,
     host: Host,
@@ -114,18 +161,15 @@ export const PluginWants = z.strictObject({
     methods: z.array(Method).min(1).default(["GET"]),
     pathPrefix: PathPrefix,
   })).max(16).default([]),
-  kv: z.strictObject({ bytes: z.int().min(1).max(16_777_216) }).optional(),
+  kv: PluginKv.optional(),
   config: z.array(Name).max(64).default([]),
   log: z.boolean().default(false),
-  message: z.strictObject({
-    to: z.union([
-      z.literal("owner"),
-      z.literal("reply"),
-      z.strictObject({ channels: z.array(z.string().max(64)).min(1).max(16) }),
-    ]),
-  }).optional(),
-  schedule: z.strictObject({ maxPerDay: z.int().min(1).max(1440) }).optional(),
+  message: PluginMessage.optional(),
+  schedule: PluginSchedule.optional(),
+  /** Its hooks are shown what is said; without it only that something was. */
   conversation: z.boolean().default(false),
+  /** The system interface of C, Go and JavaScript guests, over `/dev/null`. */
+  wasi: z.boolean().default(false),
 });
 export type PluginWants = z.infer<typeof PluginWants>;
 

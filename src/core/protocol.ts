@@ -200,6 +200,7 @@ export const EVENTS = {
   "exec.approval.resolved": "approvals",
   "sessions.changed": "read",
   "config.changed": "admin",
+  "plugins.changed": "read",
   outbox: "read",
   posture: "read",
   "usage.budget": "read",

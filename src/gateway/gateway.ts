@@ -21,6 +21,7 @@ import type { Caller } from "./keys.ts";
 import { GATEWAY_LIMITS, type GatewayLimits } from "./limits.ts";
 import { makeHandlers } from "./methods.ts";
 import { parsePath } from "./paths.ts";
+import { isWebhook, WebhookDoor } from "./plugins.ts";
 import { Rate, RateByKind } from "./rate.ts";
 import {
   dialectOf,
@@ -103,7 +104,7 @@ class Room {
       health: this.health,
       host: deps.config.host,
       startedAt,
-      moreEvents: ["config.changed", "usage.budget"],
+      moreEvents: ["config.changed", "plugins.changed", "usage.budget"],
     });
     const turns = new RateByKind(
       rate(limits.ownerTurnsPerSecond, limits.ownerTurnsBurst),
@@ -135,6 +136,11 @@ class Room {
       isDraining,
       health: this.health,
       mayRead: (call) => this.#mayRead(call),
+      webhooks: new WebhookDoor({
+        desk: deps.plugins,
+        limits,
+        hasScope: (call) => this.#mayCallHooks(call),
+      }),
     });
   }
 
@@ -144,6 +150,12 @@ class Room {
     const { request, address } = call;
     const principal = await this.#authenticate(request, address);
     return principal.authority.scopes.has("read");
+  }
+
+  /** Whether a webhook's caller showed a token that may call hooks. */
+  async #mayCallHooks({ request, address }: Call): Promise<boolean> {
+    const principal = await this.#authenticate(request, address);
+    return principal.authority.scopes.has("hooks");
   }
 
   /** @param path Decides which headers may carry the token */
@@ -199,7 +211,8 @@ class Room {
       }
       if (path !== "/health/live" && path !== "/health/ready") this.#admit();
       call = new Call(request, { path, address, inFlight: this.inFlight });
-      if (!PUBLIC.has(path)) {
+      // A webhook's caller is known by what the plugin's manifest declares.
+      if (!PUBLIC.has(path) && !isWebhook(request.method, path)) {
         call.principal = await this.#authenticate(request, address, path);
         this.#requestRate.take(call.principal, this.deps.clock.now());
       }
@@ -271,7 +284,7 @@ function makeApp(on: RouteDeps): Hono<Env> {
         one !== undefined && call.caller.authority.scopes.has(one);
       if (
         scope !== "public" && scope !== "handshake" &&
-        !mayPass(scope) && !mayPass(orScope)
+        scope !== "manifest" && !mayPass(scope) && !mayPass(orScope)
       ) {
         throw new AppError(
           "forbidden",

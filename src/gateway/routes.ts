@@ -14,14 +14,18 @@ import type { Health } from "./health.ts";
 import { type Dialect, json } from "./http_errors.ts";
 import { getModel, listModels } from "./models.ts";
 import { chatCompletions } from "./openai.ts";
+import { PLUGIN_ROUTE, type WebhookDoor } from "./plugins.ts";
 import type { ApiDeps } from "./target.ts";
 
-/** One route. `handshake` rows authenticate inside the WebSocket. */
+/**
+ * One route. `handshake` rows authenticate inside the WebSocket, `manifest` rows
+ * by what a plugin's manifest declares.
+ */
 export interface Route {
   method: "GET" | "POST" | "DELETE";
   /** Exact, or with a last `:name`, or `:name{.+}` that may hold slashes. */
   path: string;
-  scope: Scope | "public" | "handshake";
+  scope: Scope | "public" | "handshake" | "manifest";
   /** One that will do as well. */
   orScope?: Scope;
   about: string;
@@ -41,6 +45,7 @@ function upgradeRequired(): never {
 export interface RouteDeps extends ApiDeps {
   health: Health;
   mayRead: MayRead;
+  webhooks: WebhookDoor;
   isDraining(): boolean;
 }
 
@@ -106,6 +111,20 @@ export const ROUTES: readonly Route[] = [
     scope: "chat",
     about: "An agent's turn, or a model's answer passed through",
     handle: chatCompletions,
+  },
+  {
+    method: "POST",
+    path: PLUGIN_ROUTE,
+    scope: "manifest",
+    about: "A plugin's webhook",
+    handle: (call, on) => on.webhooks.take(call),
+  },
+  {
+    method: "GET",
+    path: PLUGIN_ROUTE,
+    scope: "manifest",
+    about: "A plugin's webhook",
+    handle: (call, on) => on.webhooks.take(call),
   },
   {
     method: "GET",

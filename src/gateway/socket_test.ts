@@ -332,6 +332,16 @@ Deno.test("every method answers in the shape its contract says", async (t) => {
     agent: { message: "y", idempotencyKey: "m2", extraSystemPrompt: "p" },
     "token.create": { name: "n", scopes: ["read"] },
     "token.revoke": { id: "tok_n" },
+    "plugins.manifest": { id: "fake" },
+    "plugins.install": {
+      manifest: { id: "fake" },
+      sha256: "0".repeat(64),
+      source: "/fake",
+    },
+    "plugins.remove": { id: "fake" },
+    "plugins.restart": { id: "fake" },
+    "plugins.call": { id: "fake", tool: "echo" },
+    "plugins.logs": { id: "fake" },
   };
   let runId = "";
   for (const [method, { output }] of Object.entries(METHODS)) {

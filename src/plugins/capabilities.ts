@@ -297,10 +297,23 @@ export function wantsOf(manifest: PluginManifest): Want[] {
   ];
 }
 
-/** The hash of everything a manifest wants: what the owner has reviewed. */
-export async function wantsHash(manifest: PluginManifest): Promise<string> {
-  const keys = wantsOf(manifest).map(({ key }) => key).sort();
-  return await sha256Hex(JSON.stringify(keys));
+/** A short hash of each want: what the owner has looked at. */
+export async function wantHashes(manifest: PluginManifest): Promise<string[]> {
+  const hashes = wantsOf(manifest).map(({ key }) => sha256Hex(key));
+  return (await Promise.all(hashes)).map((hash) => hash.slice(0, 16)).sort();
+}
+
+/** The wants that the owner has not looked at yet. */
+export async function unreviewed(
+  manifest: PluginManifest,
+  reviewed: readonly string[],
+): Promise<Want[]> {
+  const fresh: Want[] = [];
+  for (const want of wantsOf(manifest)) {
+    const hash = (await sha256Hex(want.key)).slice(0, 16);
+    if (!reviewed.includes(hash)) fresh.push(want);
+  }
+  return fresh;
 }
 
 /** What is wanted and not granted. Secrets that nobody set count. */

@@ -14,6 +14,7 @@ import {
   PluginMessage,
   PluginName,
 } from "../core/plugin.ts";
+import { sha256Hex } from "../core/ids.ts";
 import { SecretField } from "../core/secret.ts";
 import { TrustedPublisher } from "./manifest.ts";
 
@@ -26,9 +27,10 @@ export const PluginSender = z.strictObject({
 /** What one plugin was granted. It has what it wants and is granted, no more. */
 export const PluginGrant = z.strictObject({
   enabled: z.boolean().default(true).describe("Whether it runs"),
-  reviewed: z.string().regex(/^[0-9a-f]{64}$/).optional().describe(
-    "The hash of the wants that the owner has seen; written by carapace plugin grant",
-  ),
+  reviewed: z.array(z.string().regex(/^[0-9a-f]{16}$/)).max(256).optional()
+    .describe(
+      "What the owner has looked at, granted or not; an update that wants anything else waits. Written by carapace plugin grant",
+    ),
   http: z.array(PluginHttp).max(32).default([]).describe(
     "Hosts, methods and paths it may ask for",
   ),
@@ -138,4 +140,12 @@ export function pluginNeeds(
     }
   }
   return needs;
+}
+
+/** A hash of the slice, to know which one holds. Secrets count by their source. */
+export async function pluginsHash(config: PluginsConfig): Promise<string> {
+  const sources = Object.values(config.granted).map(({ secrets }) =>
+    Object.values(secrets).map(({ source }) => source)
+  );
+  return await sha256Hex(JSON.stringify([config, sources]));
 }

@@ -98,7 +98,11 @@ export function callFailure(
   options: { fuel?: number; code?: "bad_input" | "timeout" | "upstream" } = {},
 ): AppError {
   const { fuel, code = "upstream" } = options;
-  return new AppError(code, why, fuel === undefined ? {} : { details: { fuel } });
+  return new AppError(
+    code,
+    why,
+    fuel === undefined ? {} : { details: { fuel } },
+  );
 }
 
 /** A plugin's worker. Dispose it to end it. */
@@ -123,6 +127,23 @@ export class Runner implements Disposable {
   /** Whether there is a worker now. */
   get isLoaded(): boolean {
     return this.#worker !== undefined;
+  }
+
+  /**
+   * Meters and compiles the module and runs nothing of it.
+   *
+   * @throws {AppError} what is wrong with it
+   */
+  async check(): Promise<void> {
+    using _turn = await this.#enter(undefined);
+    const live = new Live({ ...this.#options, wasi: false });
+    try {
+      await live.load(await this.#order({ checkOnly: true }));
+    } catch (error) {
+      throw this.#refusal(error);
+    } finally {
+      live.end();
+    }
   }
 
   /** Loads the module now, so that what is wrong with it shows. */
@@ -176,7 +197,9 @@ export class Runner implements Disposable {
     done: FromWorker & { kind: "done" | "failed" },
     { call, ms }: { call: RunnerCall; ms: number },
   ): RunnerResult {
-    if (done.kind === "done") return { output: done.output, fuel: done.fuel, ms };
+    if (done.kind === "done") {
+      return { output: done.output, fuel: done.fuel, ms };
+    }
     const { failure, message, fuel } = done;
     const { limits } = this.#options;
     switch (failure) {
@@ -265,39 +288,46 @@ export class Runner implements Disposable {
       throw new AppError("unavailable", `Plugin "${this.#options.id}" is off`);
     }
     if (this.#worker !== undefined) return this.#worker;
-    const { imports, functions, exports, wasi, config, limits, id } =
-      this.#options;
-    const source = this.#module ?? await this.#options.bytes();
     const live = new Live(this.#options);
     try {
-      this.#module = await live.load({
-        kind: "load",
-        source,
-        imports,
-        functions,
-        exports,
-        wasi,
-        config,
-        fuel: limits.fuel,
-        memoryBytes: limits.memoryMiB * 1_048_576,
-        outputBytesMax: limits.outputBytesMax,
-        logsPerMinute: limits.logsPerMinute,
-        asksMax: RUNNER_LIMITS.asksMax,
-        askBytesMax: RUNNER_LIMITS.askBytesMax,
-      });
+      this.#module = await live.load(await this.#order({ checkOnly: false }));
     } catch (error) {
       live.end();
-      const hint = error instanceof AppError ? error.hint : undefined;
-      throw new AppError(
-        error instanceof AppError ? error.code : "internal",
-        `Cannot load plugin "${id}": ${
-          errorText(error).replace(/^Cannot meter the module: /, "")
-        }`,
-        hint === undefined ? { cause: error } : { cause: error, hint },
-      );
+      throw this.#refusal(error);
     }
     this.#worker = live;
     return live;
+  }
+
+  async #order({ checkOnly }: { checkOnly: boolean }): Promise<LoadOrder> {
+    const { imports, functions, exports, wasi, config, limits, bytes } =
+      this.#options;
+    return {
+      kind: "load",
+      checkOnly,
+      source: this.#module ?? await bytes(),
+      imports,
+      functions,
+      exports,
+      wasi,
+      config,
+      fuel: limits.fuel,
+      memoryBytes: limits.memoryMiB * 1_048_576,
+      outputBytesMax: limits.outputBytesMax,
+      logsPerMinute: limits.logsPerMinute,
+      asksMax: RUNNER_LIMITS.asksMax,
+      askBytesMax: RUNNER_LIMITS.askBytesMax,
+    };
+  }
+
+  #refusal(error: unknown): AppError {
+    const why = errorText(error).replace(/^Cannot meter the module: /, "");
+    const hint = error instanceof AppError ? error.hint : undefined;
+    return new AppError(
+      error instanceof AppError ? error.code : "internal",
+      `Cannot load plugin "${this.#options.id}": ${why}`,
+      hint === undefined ? { cause: error } : { cause: error, hint },
+    );
   }
 
   [Symbol.dispose](): void {

@@ -10,6 +10,8 @@ import type { MeterImport } from "./imports.ts";
 /** How a module is made ready, once a worker. */
 export interface LoadOrder {
   kind: "load";
+  /** Only look: meter and compile, and run nothing of it. */
+  checkOnly: boolean;
   /** The module as it was installed; or what an earlier worker made of it. */
   source: Uint8Array<ArrayBuffer> | WebAssembly.Module;
   imports: readonly MeterImport[];

@@ -58,6 +58,15 @@ class Guest {
       : await WebAssembly.compile(
         meter(source, { imports, fuel, memoryPagesMax: pages }),
       );
+    if (this.#order.checkOnly) {
+      const offered = WebAssembly.Module.exports(module);
+      assertExports(
+        exports,
+        (name) =>
+          offered.some((one) => one.name === name && one.kind === "function"),
+      );
+      return module;
+    }
     this.#plugin = await createPlugin({ wasm: [{ module, name: "main" }] }, {
       useWasi: this.#order.wasi,
       enableWasiOutput: false,
@@ -72,20 +81,13 @@ class Guest {
       functions: this.#functions(),
     });
     ({ exports: this.#exports } = await this.#plugin.getInstance());
-    const missing = exports.find((name) =>
-      typeof this.#exports[name] !== "function"
-    );
-    if (missing !== undefined) {
-      throw new AppError(
-        "bad_input",
-        `the module has no function "${missing}", which the manifest names`,
-      );
-    }
+    assertExports(exports, (name) => typeof this.#exports[name] === "function");
     return module;
   }
 
   /** What is left of the budget, for what the start function took. */
   get fuel(): number {
+    if (this.#order.checkOnly) return 0;
     return this.#order.fuel - readFuel(this.#exports);
   }
 
@@ -104,7 +106,13 @@ class Guest {
       if (bytes.byteLength > outputBytesMax) {
         const message =
           `its output of ${bytes.byteLength} bytes is larger than ${outputBytesMax}`;
-        return { kind: "failed", id, failure: "output", message, fuel: spent() };
+        return {
+          kind: "failed",
+          id,
+          failure: "output",
+          message,
+          fuel: spent(),
+        };
       }
       const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
       return { kind: "done", id, output: text, fuel: spent() };
@@ -113,7 +121,9 @@ class Guest {
     }
   }
 
-  #why(error: unknown): { failure: "error" | "fuel" | "trap" | "output"; message: string } {
+  #why(
+    error: unknown,
+  ): { failure: "error" | "fuel" | "trap" | "output"; message: string } {
     const message = errorText(error);
     if (isOutOfFuel(this.#exports)) return { failure: "fuel", message };
     const own = /^Plugin-originated error: (.*)$/s.exec(message);
@@ -205,6 +215,18 @@ class Guest {
     const cut = String(text).slice(0, LOG_CHARS_MAX);
     scope.postMessage({ kind: "log", level, text: cut, dropped });
   }
+}
+
+function assertExports(
+  names: readonly string[],
+  has: (name: string) => boolean,
+): void {
+  const missing = names.find((name) => !has(name));
+  if (missing === undefined) return;
+  throw new AppError(
+    "bad_input",
+    `the module has no function "${missing}", which the manifest names`,
+  );
 }
 
 async function load(order: LoadOrder): Promise<Guest | undefined> {

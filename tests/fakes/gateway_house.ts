@@ -156,6 +156,7 @@ export async function openGatewayHouse(
       list: () => Promise.resolve([]),
       revoke: () => Promise.resolve(),
     },
+    plugins: fakePlugins(),
     status: () => ({
       version: "0.0.0",
       runtime: { name: "test", version: "0", pid: 1, rssBytes: 1 },
@@ -224,6 +225,43 @@ export async function openGatewayHouse(
       return client;
     },
     [Symbol.asyncDispose]: () => gateway[Symbol.asyncDispose](),
+  };
+}
+
+/** One plugin that says what it is asked. */
+export function fakePlugins(): NonNullable<GatewayDeps["plugins"]> {
+  const summary = {
+    id: "fake",
+    name: "Fake",
+    version: "1.0.0",
+    description: "",
+    publisher: "Nobody",
+    trusted: false,
+    state: "ready" as const,
+    sha256: "0".repeat(64),
+    source: "/fake",
+    installedAt: 1,
+    tools: [{ name: "echo", description: "" }],
+    webhooks: [],
+    hooks: [],
+    channel: false,
+    wants: [],
+    missing: [],
+    isLoaded: true,
+  };
+  return {
+    list: () => Promise.resolve({ plugins: [summary], config: "" }),
+    manifest: () => Promise.resolve({ id: "fake" }),
+    install: () => Promise.resolve(summary),
+    remove: () => Promise.resolve(),
+    restart: () => Promise.resolve(summary),
+    call: ({ args }) =>
+      Promise.resolve({ output: JSON.stringify(args), fuel: 1, ms: 1 }),
+    logs: () => Promise.resolve([]),
+    webhook: () =>
+      Promise.reject(
+        new AppError("unauthorized", "Cannot authenticate this request"),
+      ),
   };
 }
 

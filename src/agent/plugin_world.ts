@@ -1,0 +1,207 @@
+/**
+ * What plugins are handed of the rest of the house: the decision about an act,
+ * a way to tell the owner something, and the one admission for what comes in
+ * through a channel plugin.
+ *
+ * Never: a sender that no line of the configuration names starts a turn; what a
+ * plugin says counts as anybody's but its own words.
+ *
+ * @module
+ */
+import type { Authority } from "../core/authority.ts";
+import { AppError, errorText } from "../core/errors.ts";
+import { makeId, peerSegment } from "../core/ids.ts";
+import { label } from "../core/label.ts";
+import type { Log } from "../core/log.ts";
+import { type Inbound, NO_USAGE, type StoredMessage } from "../core/message.ts";
+import { PUBLIC_OWNER } from "../core/label.ts";
+import { join } from "../core/label.ts";
+import type { Clock } from "../core/time.ts";
+import type { PluginsConfig } from "../plugins/config.ts";
+import type { Emitted, PluginAct, PluginWorld } from "../plugins/context.ts";
+import type { Session } from "../store/sessions.ts";
+import type { Store } from "../store/store.ts";
+import type { StartedRun, Turns } from "./turns.ts";
+
+/** What the world of plugins is made of. */
+export interface PluginWorldDeps {
+  store: Pick<Store, "journal" | "sessions" | "messages">;
+  turns: Pick<Turns, "start">;
+  config(): PluginsConfig;
+  /** The authority of a sender the configuration names; only `auth` makes one. */
+  peerAuthority(peer: {
+    network: string;
+    account: string;
+    id: string;
+  }): Promise<Authority>;
+  /** A session got a message outside of a turn. Must not throw. */
+  onSession(key: string): void;
+  clock: Clock;
+  log: Log;
+}
+
+/** The session a plugin's messages to the owner are in. */
+export function pluginSessionKey(plugin: string): string {
+  return `agent:main:hook:plugin-${plugin}`;
+}
+
+/** Makes the world of plugins. */
+export function makePluginWorld(deps: PluginWorldDeps): PluginWorld {
+  const telling = new Map<string, Promise<void>>();
+  return {
+    decide: (act) => decideAct(act),
+    tellOwner: async (plugin, text) => {
+      // One after the other: each takes the next place in the session.
+      const mine = (telling.get(plugin) ?? Promise.resolve())
+        .then(() => tell(plugin, text, deps));
+      const settled = mine.catch(() => {});
+      telling.set(plugin, settled);
+      await mine;
+    },
+    receive: (inbound, onReply) => receive(inbound, onReply, deps),
+  };
+}
+
+/**
+ * Nobody can be asked here, so what would be asked about is denied: private text
+ * that a plugin was shown does not leave by that plugin. Where it may go at all
+ * is its grant, which the door holds.
+ */
+function decideAct(act: PluginAct): ReturnType<PluginWorld["decide"]> {
+  const { secrecy } = act.label;
+  if (secrecy.length === 0) {
+    return { verdict: "allow", reason: "it was shown nothing private" };
+  }
+  if (act.what === "message" && act.place === "owner") {
+    const others = secrecy.filter((principal) => principal !== "owner");
+    if (others.length === 0) {
+      return { verdict: "allow", reason: "the owner may know all of it" };
+    }
+  }
+  return {
+    verdict: "deny",
+    reason: `private data of ${
+      secrecy.join(", ")
+    } would reach "${act.place}", and nobody is there to ask`,
+  };
+}
+
+async function tell(
+  plugin: string,
+  text: string,
+  { store, clock, onSession }: PluginWorldDeps,
+): Promise<void> {
+  const now = clock.now();
+  const key = pluginSessionKey(plugin);
+  const found = await store.sessions.find(key);
+  const session: Session = found ?? {
+    key,
+    id: makeId("ses", now),
+    agentId: "main",
+    kind: "hook",
+    label: `Messages from ${plugin}`,
+    channel: `plugin:${plugin}`,
+    createdAt: now,
+    updatedAt: now,
+    seq: 0,
+    queueMode: "queue",
+    usage: NO_USAGE,
+    joined: PUBLIC_OWNER,
+    owner: "owner",
+  };
+  const own = label("untrusted", [], { kind: "plugin", ref: plugin, at: now });
+  const message: StoredMessage = {
+    role: "user",
+    parts: [{ kind: "text", text, label: own }],
+    seq: session.seq + 1,
+    at: now,
+    sender: `plugin:${plugin}`,
+  };
+  const next: Session = {
+    ...session,
+    seq: message.seq,
+    updatedAt: now,
+    joined: join(session.joined, own),
+  };
+  await store.journal.commit([
+    ...store.sessions.rows(next, found),
+    ...store.messages.rows(session.id, message),
+  ]);
+  onSession(key);
+}
+
+async function receive(
+  inbound: Inbound,
+  onReply: (text: string) => Promise<void>,
+  deps: PluginWorldDeps,
+): Promise<Emitted> {
+  const { channel, account, sender, chat } = inbound;
+  const plugin = channel.slice("plugin:".length);
+  const { config, turns, clock, log } = deps;
+  const senders = config().granted[plugin]?.senders ?? [];
+  const isPaired = senders.some((one) =>
+    one.account === account && one.id === sender.id
+  );
+  if (!isPaired) {
+    log("info", "plugin.sender_unpaired", { plugin, account });
+    return { accepted: false, reason: "unpaired" };
+  }
+  // A group needs somebody to be meant, and a plugin cannot say who was.
+  if (chat.kind !== "direct") return { accepted: false, reason: "refused" };
+  const peer = { network: channel, account, id: sender.id };
+  const authority = await deps.peerAuthority(peer);
+  const { principal } = authority;
+  const at = clock.now();
+  const origin = { kind: "peer" as const, ref: principal, at };
+  let started: StartedRun;
+  try {
+    started = await turns.start({
+      inbound: { ...inbound, label: label("peer", [principal], origin) },
+      authority,
+      sessionKey: await sessionKeyOf(plugin, peer),
+      attended: false,
+    });
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    log("warn", "plugin.message_refused", {
+      plugin,
+      error: errorText(error),
+    });
+    return { accepted: false, reason: "refused" };
+  }
+  if (started.status === "duplicate") {
+    return { accepted: false, reason: "duplicate" };
+  }
+  void answer(started, onReply).catch((error) =>
+    log("warn", "plugin.reply_lost", { plugin, error: errorText(error) })
+  );
+  return { accepted: true, runId: started.runId };
+}
+
+async function sessionKeyOf(
+  plugin: string,
+  peer: { network: string; account: string; id: string },
+): Promise<string> {
+  const { network, account, id } = peer;
+  const [accountPart, peerPart] = await Promise.all([
+    peerSegment(network, "", account),
+    peerSegment(network, account, id),
+  ]);
+  return `agent:main:plugin-${plugin}:${accountPart}:dm:${peerPart}`;
+}
+
+async function answer(
+  { events }: StartedRun,
+  onReply: (text: string) => Promise<void>,
+): Promise<void> {
+  let text = "";
+  let failure = "";
+  for await (const event of events) {
+    if (event.kind === "reply") text = event.text;
+    if (event.kind === "end" && event.reason !== "done") {
+      failure = event.message ?? "";
+    }
+  }
+  const said = text === "" ? failure : text;
+  if (said !== "") await onReply(said);
+}

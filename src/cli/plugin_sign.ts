@@ -1,0 +1,125 @@
+/**
+ * `carapace plugin keygen`, `sign` and `verify`: a publisher's side of trust,
+ * and a look at what somebody signed.
+ *
+ * Never: a private key is printed.
+ *
+ * @module
+ */
+import { resolve } from "node:path";
+import { applyEdits, modify } from "jsonc-parser";
+import { decodeUtf8 } from "../core/bounded.ts";
+import { AppError } from "../core/errors.ts";
+import { sha256Hex } from "../core/ids.ts";
+import {
+  checkWasm,
+  makePublisherKeys,
+  signManifest,
+  verifyManifest,
+} from "../plugins/manifest.ts";
+import {
+  checkManifest,
+  exportKeys,
+  importKeys,
+  parseManifestText,
+  trustText,
+} from "../plugins/package.ts";
+import { wantsOf } from "../plugins/capabilities.ts";
+import { usageError } from "./args.ts";
+import { type PluginAsked, pluginsConfig } from "./plugin_acts.ts";
+import { fetchPlugin } from "./plugin_package.ts";
+import { jsonLine, printable } from "./printable.ts";
+import { EXIT, type Io } from "./verb.ts";
+
+async function readText(path: string): Promise<string> {
+  try {
+    return decodeUtf8(await Deno.readFile(path));
+  } catch (error) {
+    if (error instanceof AppError) throw error;
+    throw new AppError("not_found", `Cannot read "${path}"`, { cause: error });
+  }
+}
+
+/** Makes a publisher's key pair and prints its public half. */
+export async function keygen(io: Io, file: string): Promise<number> {
+  const path = resolve(file);
+  const exists = await Deno.stat(path).then(() => true, () => false);
+  if (exists) {
+    throw new AppError(
+      "conflict",
+      `Cannot write "${path}": it is there already`,
+    );
+  }
+  const keys = await exportKeys(await makePublisherKeys());
+  // A file alone may be what this process can write, not its folder.
+  await Deno.writeTextFile(path, `${JSON.stringify(keys, null, 2)}\n`, {
+    mode: 0o600,
+    createNew: true,
+  });
+  io.out(`${keys.publicKey}\n`);
+  io.err(
+    `The private key is in ${
+      printable(path)
+    }: keep it. Who trusts you writes\n` +
+      `  "plugins": { "publishers": [{ "name": "YOUR NAME", "publicKey": "${keys.publicKey}" }] }\n`,
+  );
+  return EXIT.ok;
+}
+
+/** Signs a manifest in place; its comments stay. */
+export async function sign(
+  io: Io,
+  place: string,
+  options: { key: string | undefined; publisher: string | undefined },
+): Promise<number> {
+  if (options.key === undefined) {
+    throw usageError("Say which key signs: --key FILE");
+  }
+  const keys = await importKeys(await readText(resolve(options.key)));
+  const { bytes, path } = await fetchPlugin(place, { clock: io.clock });
+  if (path === undefined) throw usageError("Only a file can be signed");
+  const format = { formattingOptions: { insertSpaces: true, tabSize: 2 } };
+  const set = (text: string, at: string[], value: unknown) =>
+    applyEdits(text, modify(text, at, value, format));
+  let text = await readText(path);
+  text = set(text, ["wasm", "sha256"], await sha256Hex(bytes));
+  if (options.publisher !== undefined) {
+    text = set(text, ["publisher"], options.publisher);
+  }
+  const signed = await signManifest(parseManifestText(text), keys);
+  text = set(text, ["signature"], signed["signature"]);
+  const { manifest } = await verifyManifest(parseManifestText(text), {
+    trusted: [],
+  });
+  checkManifest(manifest);
+  await Deno.writeTextFile(path, text);
+  io.out(`Signed ${printable(path)} as "${printable(manifest.publisher)}"\n`);
+  return EXIT.ok;
+}
+
+/** Says who signed a plugin and what it wants. */
+export async function verify(
+  asked: PluginAsked,
+  place: string,
+): Promise<number> {
+  const { io, roof, json, sha256 } = asked;
+  const { manifest: raw, bytes } = await fetchPlugin(place, {
+    clock: io.clock,
+    sha256,
+  });
+  const { publishers } = await pluginsConfig(roof);
+  const { manifest, signed } = await verifyManifest(raw, {
+    trusted: publishers,
+  });
+  checkManifest(manifest);
+  await checkWasm(manifest, bytes);
+  const wants = wantsOf(manifest).map(({ words }) => words);
+  const { id, version } = manifest;
+  const trusted = signed.kind === "trusted";
+  if (json) io.out(jsonLine({ id, version, trusted, signed, wants }));
+  else {
+    io.out(`${id} ${version}: ${printable(trustText(signed))}\n`);
+    for (const words of wants) io.out(`  it wants to ${printable(words)}\n`);
+  }
+  return trusted ? EXIT.ok : EXIT.failed;
+}

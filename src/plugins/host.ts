@@ -1,0 +1,707 @@
+/**
+ * The plugins of the house: installed rows become running instances where the
+ * configuration grants them, hot, and stop where it no longer does.
+ *
+ * Never: a plugin runs that is not both installed and granted; bytes run that
+ * were not hashed again; an update has more than the owner has seen.
+ *
+ * @module
+ */
+import { AppError, errorText } from "../core/errors.ts";
+import type { Hooks } from "../core/hooks.ts";
+import type { Label } from "../core/label.ts";
+import type { Log } from "../core/log.ts";
+import type { PluginManifest } from "../core/plugin.ts";
+import type { Clock } from "../core/time.ts";
+import type { Tool } from "../core/tool.ts";
+import type { Egress } from "../egress/egress.ts";
+import type { Audit } from "../store/audit.ts";
+import type { Journal } from "../store/journal.ts";
+import {
+  PLUGIN_BYTES_MAX,
+  type PluginRow,
+  type Plugins,
+} from "../store/plugins.ts";
+import {
+  capabilitiesOf,
+  grantAll,
+  importListOf,
+  missingOf,
+  unreviewed,
+  userFunctions,
+  wantsOf,
+} from "./capabilities.ts";
+import {
+  type ChannelDeps,
+  type ChannelMessage,
+  deliver,
+  poll,
+  receive,
+  settleUnfinished,
+} from "./channel.ts";
+import { PluginGrant, type PluginsConfig } from "./config.ts";
+import type { PluginWorld } from "./context.ts";
+import { PluginHooks } from "./hooks.ts";
+import { Instance, type PluginLogLine } from "./instance.ts";
+import { checkWasm, verifyManifest } from "./manifest.ts";
+import {
+  assertTrusted,
+  checkManifest,
+  exportsOf,
+  manifestHash,
+  readManifest,
+} from "./package.ts";
+import { Window } from "./rate.ts";
+import { Runner, type RunnerResult } from "./runner.ts";
+import { Timers } from "./timers.ts";
+import { takeWebhook, type WebhookRequest } from "./webhooks.ts";
+
+/** Traps of one plugin in a minute that stop it. */
+const TRAPS_MAX = 5;
+const MINUTE_MS = 60_000;
+const STOPPED_LOG_MAX = 100;
+
+/** How a plugin stands. */
+export type PluginState =
+  | "ready"
+  | "off"
+  | "held"
+  | "blocked"
+  | "stopped";
+
+/** A plugin as it is shown. */
+export interface PluginView {
+  id: string;
+  name: string;
+  version: string;
+  description: string;
+  publisher: string;
+  /** Whether a trusted publisher's signature is on it. */
+  trusted: boolean;
+  state: PluginState;
+  /** Why it does not run. */
+  why?: string;
+  sha256: string;
+  source: string;
+  installedAt: number;
+  tools: { name: string; description: string }[];
+  webhooks: string[];
+  hooks: string[];
+  channel: boolean;
+  /** All it wants, in words, and what of that it has not. */
+  wants: string[];
+  missing: string[];
+  isLoaded: boolean;
+}
+
+/** What the host is made of. */
+export interface PluginHostDeps {
+  rows: Plugins;
+  journal: Journal;
+  audit: Pick<Audit, "row">;
+  egress: Pick<Egress, "door">;
+  config: PluginsConfig;
+  world: PluginWorld;
+  /** Where tools are offered. */
+  registry: { add(tool: Tool): void; remove(name: string): void };
+  /** Something changed that others may want to see. Must not throw. */
+  onChange?(view: { id: string; state: PluginState; why?: string }): void;
+  clock: Clock;
+  log: Log;
+}
+
+/** A plugin to install. */
+export interface PluginPackage {
+  /** As its publisher wrote it. */
+  manifest: Record<string, unknown>;
+  bytes: Uint8Array<ArrayBuffer>;
+  source: string;
+  allowUnsigned: boolean;
+  /** The principal who installs it. */
+  by: string;
+}
+
+/** Why a plugin that is installed does not run. */
+interface Standing {
+  state: Exclude<PluginState, "ready">;
+  why: string;
+}
+
+interface Running {
+  instance: Instance;
+  /** What it was started with: another one means a new start. */
+  key: string;
+  tools: string[];
+  ending: AbortController;
+  timers: Timers;
+}
+
+/** The plugins of the house. */
+export class PluginHost implements AsyncDisposable {
+  readonly #deps: PluginHostDeps;
+  readonly #running = new Map<string, Running>();
+  readonly #standing = new Map<string, Standing>();
+  readonly #traps = new Map<string, Window>();
+  readonly #lastLogs = new Map<string, PluginLogLine[]>();
+  readonly #hooks: PluginHooks;
+  #config: PluginsConfig;
+  #adopting: Promise<void> = Promise.resolve();
+  #isClosed = false;
+
+  constructor(deps: PluginHostDeps) {
+    this.#deps = deps;
+    this.#config = deps.config;
+    this.#hooks = new PluginHooks({
+      running: () => this.#instances(),
+      clock: deps.clock,
+      log: deps.log,
+    });
+  }
+
+  /** The points of a turn, for the agent. */
+  get hooks(): Hooks {
+    return this.#hooks;
+  }
+
+  /** Starts what is installed and granted. */
+  async open(): Promise<void> {
+    for (const row of await this.#deps.rows.list()) {
+      await settleUnfinished(row.id, this.#channelDeps());
+    }
+    await this.adopt(this.#config);
+  }
+
+  /** Takes another configuration; one after the other. */
+  async adopt(config: PluginsConfig): Promise<void> {
+    const before = this.#config;
+    this.#config = config;
+    await this.#inTurn(async () => {
+      await this.#auditGrants(before, config);
+      await this.#reconcile();
+    });
+  }
+
+  /** Does one thing after another, whatever became of the one before. */
+  #inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const mine = this.#adopting.then(act);
+    this.#adopting = mine.then(() => {}, () => {});
+    return mine;
+  }
+
+  *#instances(): Generator<Instance> {
+    for (const { instance } of this.#running.values()) yield instance;
+  }
+
+  // --- installing ---------------------------------------------------------
+
+  /**
+   * Installs or updates a plugin. None of its code runs here.
+   *
+   * @throws {AppError} one message that says what is wrong with it
+   */
+  async install(pack: PluginPackage): Promise<PluginView> {
+    return await this.#inTurn(async () => {
+      const row = await this.#check(pack);
+      const { rows, journal, audit } = this.#deps;
+      const before = await rows.find(row.id);
+      await rows.putModule(pack.bytes, row.sha256);
+      await journal.commit([
+        rows.row(row),
+        audit.row({
+          event: before === undefined ? "plugin.installed" : "plugin.updated",
+          fields: {
+            id: row.id,
+            version: row.version,
+            sha256: row.sha256,
+            manifest: row.manifestSha256,
+            signedBy: row.signedBy ?? "",
+            by: row.installedBy,
+          },
+        }),
+      ]);
+      if (before !== undefined && before.sha256 !== row.sha256) {
+        await this.#dropUnused(before.sha256);
+      }
+      await this.#reconcile();
+      return await this.#view(row);
+    });
+  }
+
+  /** Everything that can be found out without running it. */
+  async #check(pack: PluginPackage): Promise<PluginRow> {
+    const { manifest: raw, bytes, allowUnsigned } = pack;
+    const { rows, clock } = this.#deps;
+    const id = String(raw["id"] ?? "").slice(0, 64);
+    const before = /^[a-z][a-z0-9-]{1,39}$/.test(id)
+      ? await rows.find(id)
+      : undefined;
+    const { manifest, signed } = await verifyManifest(raw, {
+      trusted: this.#config.publishers,
+      ...before?.signedBy === undefined
+        ? {}
+        : { installedKey: before.signedBy },
+    });
+    if (before !== undefined) {
+      const owner = readManifest(before.manifest).publisher;
+      if (owner !== manifest.publisher) {
+        throw new AppError(
+          "conflict",
+          `Cannot install plugin "${id}": that id is taken by a plugin of "${owner}"`,
+          { hint: `Remove that one first: carapace plugin remove ${id}` },
+        );
+      }
+    }
+    assertTrusted(signed, { id: manifest.id, allowUnsigned });
+    checkManifest(manifest);
+    if (bytes.byteLength > PLUGIN_BYTES_MAX) {
+      throw new AppError(
+        "too_large",
+        `Cannot install plugin "${id}": its module of ${bytes.byteLength} bytes is larger than ${PLUGIN_BYTES_MAX}`,
+      );
+    }
+    await checkWasm(manifest, bytes);
+    await this.#checkModule(manifest, bytes);
+    return {
+      id: manifest.id,
+      version: manifest.version,
+      manifest: raw as PluginRow["manifest"],
+      manifestSha256: await manifestHash(raw),
+      sha256: manifest.wasm.sha256,
+      bytes: bytes.byteLength,
+      source: pack.source.slice(0, 1_024),
+      ...signed.kind === "unsigned" ? {} : { signedBy: signed.publicKey },
+      allowUnsigned: allowUnsigned && signed.kind !== "trusted",
+      installedAt: clock.now(),
+      installedBy: pack.by.slice(0, 256),
+    };
+  }
+
+  /** Meters it with all it wants: what it wants beyond that it cannot have. */
+  async #checkModule(
+    manifest: PluginManifest,
+    bytes: Uint8Array<ArrayBuffer>,
+  ): Promise<void> {
+    const can = capabilitiesOf(manifest, grantAll(manifest, {}));
+    using runner = new Runner({
+      id: manifest.id,
+      bytes: () => Promise.resolve(bytes),
+      imports: importListOf(manifest, can),
+      functions: userFunctions(can),
+      exports: exportsOf(manifest),
+      wasi: false,
+      config: {},
+      limits: this.#config.limits,
+      ask: () => Promise.resolve({}),
+      onLog: () => {},
+      onTrap: () => {},
+      log: this.#deps.log,
+    });
+    await runner.check();
+  }
+
+  async #dropUnused(sha256: string): Promise<void> {
+    const { rows } = this.#deps;
+    const all = await rows.list();
+    if (all.some((row) => row.sha256 === sha256)) return;
+    await rows.dropModule(sha256);
+  }
+
+  /** Removes a plugin and all it kept. @throws {AppError} `not_found` */
+  async remove(id: string, by: string): Promise<void> {
+    await this.#inTurn(async () => {
+      const row = await this.#row(id);
+      const { rows, journal, audit } = this.#deps;
+      this.#stop(id);
+      await journal.commit([
+        rows.deletion(id),
+        audit.row({ event: "plugin.removed", fields: { id, by } }),
+      ]);
+      await this.#dropUnused(row.sha256);
+      await rows.forget(id);
+      this.#standing.delete(id);
+      this.#lastLogs.delete(id);
+    });
+  }
+
+  /** Starts again what trapped too often. @throws {AppError} `not_found` */
+  async restart(id: string, by: string): Promise<PluginView> {
+    return await this.#inTurn(async () => {
+      const { stopped: _, ...row } = await this.#row(id);
+      const { rows, journal, audit } = this.#deps;
+      await journal.commit([
+        rows.row(row),
+        audit.row({ event: "plugin.restarted", fields: { id, by } }),
+      ]);
+      this.#traps.delete(id);
+      this.#stop(id);
+      await this.#reconcile();
+      return await this.#view(row);
+    });
+  }
+
+  async #row(id: string): Promise<PluginRow> {
+    const row = await this.#deps.rows.find(id);
+    if (row !== undefined) return row;
+    const known = (await this.#deps.rows.list()).map((one) => one.id);
+    throw new AppError("not_found", `There is no plugin "${id}"`, {
+      hint: `Installed: ${known.join(", ") || "none"}`,
+    });
+  }
+
+  // --- running ------------------------------------------------------------
+
+  /** Starts and stops until what runs is what is installed and granted. */
+  async #reconcile(): Promise<void> {
+    const rows = await this.#deps.rows.list();
+    const ids = new Set(rows.map(({ id }) => id));
+    for (const id of this.#running.keys()) if (!ids.has(id)) this.#stop(id);
+    for (const row of rows) {
+      if (this.#isClosed) return;
+      const before = this.#standing.get(row.id)?.state ??
+        (this.#running.has(row.id) ? "ready" : undefined);
+      await this.#settle(row);
+      const now = this.#standing.get(row.id);
+      const state = now?.state ?? "ready";
+      if (state === before) continue;
+      const why = now === undefined ? {} : { why: now.why };
+      this.#deps.onChange?.({ id: row.id, state, ...why });
+    }
+  }
+
+  /** Brings one plugin to where it should be. */
+  async #settle(row: PluginRow): Promise<void> {
+    const { id } = row;
+    try {
+      const manifest = readManifest(row.manifest);
+      const grant = this.#config.granted[id];
+      const standing = await this.#standingOf(row, manifest, grant);
+      if (standing !== undefined || grant === undefined) {
+        this.#stop(id);
+        this.#standing.set(id, standing ?? { state: "off", why: "" });
+        return;
+      }
+      const key = keyOf(row, grant, this.#config);
+      if (this.#running.get(id)?.key === key) return;
+      this.#stop(id);
+      await this.#start(row, manifest, { grant, key });
+      this.#standing.delete(id);
+    } catch (error) {
+      this.#stop(id);
+      const why = errorText(error);
+      this.#standing.set(id, { state: "blocked", why });
+      this.#deps.log("error", "plugin.blocked", { plugin: id, error: why });
+    }
+  }
+
+  /** Why it should not run, if it should not. */
+  async #standingOf(
+    row: PluginRow,
+    manifest: PluginManifest,
+    grant: PluginGrant | undefined,
+  ): Promise<Standing | undefined> {
+    const { id } = row;
+    if (row.stopped !== undefined) {
+      return { state: "stopped", why: row.stopped.why };
+    }
+    if (grant === undefined) {
+      return { state: "off", why: "nothing was granted to it yet" };
+    }
+    if (!grant.enabled) return { state: "off", why: "it is switched off" };
+    const { signed } = await verifyManifest(row.manifest, {
+      trusted: this.#config.publishers,
+    });
+    assertTrusted(signed, { id, allowUnsigned: row.allowUnsigned });
+    if (grant.reviewed === undefined) return undefined;
+    const fresh = await unreviewed(manifest, grant.reviewed);
+    if (fresh.length === 0) return undefined;
+    const words = fresh.map((want) => want.words).join("; ");
+    return {
+      state: "held",
+      why: `this version wants more than you have looked at: ${words}`,
+    };
+  }
+
+  async #start(
+    row: PluginRow,
+    manifest: PluginManifest,
+    { grant, key }: { grant: PluginGrant; key: string },
+  ): Promise<void> {
+    const { id } = row;
+    const { rows, journal, egress, world, clock, log, registry } = this.#deps;
+    const ending = new AbortController();
+    const instance = new Instance({
+      manifest,
+      can: capabilitiesOf(manifest, grant),
+      limits: this.#config.limits,
+      bytes: () => rows.module(row.sha256),
+      rows,
+      journal,
+      egress,
+      world,
+      clock,
+      log,
+      send: (channel, message) => this.send(channel, message),
+      onLost: (error) => instance.note("error", errorText(error)),
+      emit: async (event) => {
+        const got = await receive(instance, event, this.#channelDeps());
+        return got.accepted
+          ? { ok: true, accepted: true }
+          : { ok: true, accepted: false, reason: got.reason };
+      },
+      onTimer: () => timers.changed(),
+      onTrap: (why) => this.#trapped(id, why),
+    });
+    const timers = new Timers(instance, { rows, journal, clock, log });
+    const tools: string[] = [];
+    try {
+      await instance.load();
+      for (const tool of instance.tools()) {
+        registry.add(tool);
+        tools.push(tool.name);
+      }
+    } catch (error) {
+      for (const name of tools) registry.remove(name);
+      instance[Symbol.dispose]();
+      throw error;
+    }
+    this.#running.set(id, { instance, key, tools, ending, timers });
+    this.#hooks.changed();
+    timers.start();
+    if (instance.can.channel) {
+      void poll(instance, ending.signal, { clock, log });
+    }
+    log("info", "plugin.started", { plugin: id, version: row.version });
+  }
+
+  #stop(id: string): void {
+    const running = this.#running.get(id);
+    if (running === undefined) return;
+    this.#running.delete(id);
+    this.#hooks.changed();
+    running.ending.abort();
+    running.timers[Symbol.dispose]();
+    for (const name of running.tools) this.#deps.registry.remove(name);
+    running.instance[Symbol.dispose]();
+    const last = running.instance.logs.slice(-STOPPED_LOG_MAX);
+    this.#lastLogs.set(id, last);
+    this.#deps.log("info", "plugin.stopped", { plugin: id });
+  }
+
+  #trapped(id: string, why: string): void {
+    const { clock, log } = this.#deps;
+    let traps = this.#traps.get(id);
+    if (traps === undefined) {
+      const options = { max: Infinity, ms: MINUTE_MS, clock };
+      this.#traps.set(id, traps = new Window("traps", options));
+    }
+    traps.take();
+    log("warn", "plugin.trapped", { plugin: id, why, count: traps.count });
+    if (traps.count < TRAPS_MAX) return;
+    void this.#inTurn(() => this.#giveUp(id, why)).catch((error) =>
+      log("error", "plugin.not_stopped", { error: errorText(error) })
+    );
+  }
+
+  /** Five traps in a minute: the owner decides whether it goes on. */
+  async #giveUp(id: string, last: string): Promise<void> {
+    if (!this.#running.has(id)) return;
+    const { rows, journal, audit, clock, onChange } = this.#deps;
+    this.#stop(id);
+    const why = `it failed ${TRAPS_MAX} times in a minute, last: ${last}`
+      .slice(0, 512);
+    this.#standing.set(id, { state: "stopped", why });
+    onChange?.({ id, state: "stopped", why });
+    const row = await rows.find(id);
+    if (row === undefined) return;
+    await journal.commit([
+      rows.row({ ...row, stopped: { at: clock.now(), why } }),
+      audit.row({ event: "plugin.stopped", fields: { id, traps: TRAPS_MAX } }),
+    ]);
+  }
+
+  async #auditGrants(
+    before: PluginsConfig,
+    after: PluginsConfig,
+  ): Promise<void> {
+    const { journal, audit } = this.#deps;
+    const ids = new Set([
+      ...Object.keys(before.granted),
+      ...Object.keys(after.granted),
+    ]);
+    for (const id of ids) {
+      const grant = after.granted[id];
+      // Secrets print alike: their values never come here.
+      if (JSON.stringify(before.granted[id]) === JSON.stringify(grant)) {
+        continue;
+      }
+      const fields = grant === undefined ? { id } : auditFields(id, grant);
+      await journal.commit([
+        audit.row({
+          event: grant === undefined ? "plugin.revoked" : "plugin.granted",
+          fields,
+        }),
+      ]);
+    }
+  }
+
+  // --- used from outside --------------------------------------------------
+
+  /** The running plugin. @throws {AppError} saying why it does not run */
+  async #instance(id: string): Promise<Instance> {
+    await this.#adopting;
+    const running = this.#running.get(id);
+    if (running !== undefined) return running.instance;
+    await this.#row(id);
+    const { state, why } = this.#standing.get(id) ??
+      { state: "off", why: "it has not started yet" };
+    const hint = state === "stopped" || state === "off"
+      ? `Run: carapace plugin enable ${id}`
+      : state === "held"
+      ? `Run: carapace plugin grant ${id}`
+      : `Run: carapace plugin info ${id}`;
+    throw new AppError(
+      "unavailable",
+      `Plugin "${id}" does not run (${state}): ${why}`,
+      { hint },
+    );
+  }
+
+  /** Runs a plugin's tool for the owner. @throws {AppError} with the cause */
+  async call(
+    call: { id: string; tool: string; args: unknown },
+    options: { label: Label; signal?: AbortSignal },
+  ): Promise<RunnerResult> {
+    const instance = await this.#instance(call.id);
+    return await instance.callTool(call.tool, call.args, options);
+  }
+
+  /** Delivers through a channel plugin. @throws {AppError} with the cause */
+  async send(channel: string, message: ChannelMessage): Promise<void> {
+    const running = this.#running.get(channel);
+    if (running === undefined) {
+      throw new AppError("unavailable", `There is no channel "${channel}"`);
+    }
+    await deliver(running.instance, message, this.#channelDeps());
+  }
+
+  /**
+   * Answers a request to `/plugins/<id>/<name>`.
+   *
+   * @throws {AppError} `unauthorized`, the same for all that is not verified
+   */
+  async webhook(
+    place: { id: string; name: string },
+    request: WebhookRequest,
+  ): Promise<Response> {
+    const { rows, journal, clock } = this.#deps;
+    const instance = this.#running.get(place.id)?.instance;
+    const found = instance === undefined
+      ? undefined
+      : { instance, name: place.name };
+    return await takeWebhook(found, request, { rows, journal, clock });
+  }
+
+  /** Every installed plugin. */
+  async list(): Promise<PluginView[]> {
+    await this.#adopting;
+    const rows = await this.#deps.rows.list();
+    return await Promise.all(rows.map((row) => this.#view(row)));
+  }
+
+  /** The last lines of a plugin's log, oldest first. */
+  async logs(id: string, limit: number): Promise<PluginLogLine[]> {
+    await this.#row(id);
+    const lines = this.#running.get(id)?.instance.logs ??
+      this.#lastLogs.get(id) ?? [];
+    return lines.slice(-limit);
+  }
+
+  async #view(row: PluginRow): Promise<PluginView> {
+    const { id, version, sha256, source, installedAt } = row;
+    const manifest = readManifest(row.manifest);
+    const running = this.#running.get(id);
+    const standing = this.#standing.get(id);
+    const grant = this.#config.granted[id] ?? PluginGrant.parse({});
+    const trusted = await verifyManifest(row.manifest, {
+      trusted: this.#config.publishers,
+    }).then(({ signed }) => signed.kind === "trusted", () => false);
+    return {
+      id,
+      name: manifest.name,
+      version,
+      description: manifest.description,
+      publisher: manifest.publisher,
+      trusted,
+      state: running === undefined ? standing?.state ?? "off" : "ready",
+      ...running !== undefined || standing === undefined
+        ? {}
+        : { why: standing.why },
+      sha256,
+      source,
+      installedAt,
+      tools: manifest.tools.map(({ name, description }) => ({
+        name,
+        description,
+      })),
+      webhooks: manifest.webhooks.map(({ name }) => `/plugins/${id}/${name}`),
+      hooks: manifest.hooks.map(({ point }) => point),
+      channel: manifest.channel !== undefined,
+      wants: wantsOf(manifest).map(({ words }) => words),
+      missing: missingOf(manifest, grant).map(({ words }) => words),
+      isLoaded: running?.instance.isLoaded ?? false,
+    };
+  }
+
+  #channelDeps(): ChannelDeps {
+    const { rows, journal, world, clock, log } = this.#deps;
+    return { rows, journal, world, clock, log };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
+    await this.#adopting;
+    for (const id of [...this.#running.keys()]) this.#stop(id);
+  }
+}
+
+/** What makes a running plugin another one. */
+function keyOf(
+  row: PluginRow,
+  grant: PluginGrant,
+  { limits }: PluginsConfig,
+): string {
+  const secrets = Object.values(grant.secrets).map(({ source }) => source);
+  return JSON.stringify([
+    row.manifestSha256,
+    row.sha256,
+    grant,
+    secrets,
+    limits,
+  ]);
+}
+
+function auditFields(
+  id: string,
+  grant: PluginGrant,
+): Record<string, string | number | boolean | string[]> {
+  const { enabled, http, secrets, kv, log, message, schedule, ...rest } = grant;
+  const places = http.map(({ host, port, methods }) =>
+    `${methods.join(",")} ${host}:${port}`.slice(0, 256)
+  );
+  return {
+    id,
+    enabled,
+    http: places,
+    secrets: Object.keys(secrets).slice(0, 64),
+    kv: kv?.bytes ?? 0,
+    log,
+    message: message === undefined ? "" : JSON.stringify(message.to),
+    schedule: schedule?.maxPerDay ?? 0,
+    conversation: rest.conversation,
+    wasi: rest.wasi,
+    hooks: rest.hooks,
+    webhooks: rest.webhooks,
+    channel: rest.channel,
+    senders: rest.senders.length,
+  };
+}
