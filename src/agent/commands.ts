@@ -179,6 +179,21 @@ const COMMANDS: Readonly<Record<string, Command>> = {
         : `${done.dropped} messages are left out. All of it is kept as ${done.archivedKey}.`;
     },
   },
+  trust: {
+    usage: "/trust [MESSAGE.PART]",
+    about: "list the texts of strangers here, or take one as your own word",
+    scope: "approvals",
+    run: async (rest, { operate, sessionKey: key }) => {
+      const part = rest === "" ? {} : { part: rest };
+      const done = await operate("sessions.trust", { key, ...part });
+      if (done.trusted !== undefined) {
+        return `Taken as your own word: ${done.trusted}. The rest here stays what it was.`;
+      }
+      return done.parts.map(({ part, from, text }) =>
+        `${part} (${from}): ${text}`
+      ).join("\n") || "Nothing here is from strangers.";
+    },
+  },
   model: {
     usage: "/model [PROVIDER:MODEL|default]",
     about: "the model of this conversation",

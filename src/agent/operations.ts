@@ -178,6 +178,12 @@ export class Operations {
         });
         return { ...changed(session), dropped, ...given({ archivedKey }) };
       },
+      "sessions.trust": async ({ key, part }, actor) => {
+        const { session, parts, trusted } = part === undefined
+          ? await desk.strangers(key, { actor })
+          : await desk.trust(key, { actor, part });
+        return { ...changed(session), parts, ...given({ trusted }) };
+      },
       "sessions.fork": async ({ key, ...options }, actor) =>
         changed(await desk.fork(key, { actor, ...given(options) })),
       "sessions.compact": (params, actor) => this.#compact(params, actor),

@@ -15,6 +15,7 @@ import { join, joinAll, label, PUBLIC_OWNER } from "../core/label.ts";
 import { addUsage, NO_USAGE, type StoredMessage } from "../core/message.ts";
 import type { ContextAccount } from "../core/methods.ts";
 import { limitSignal } from "../core/time.ts";
+import { endorse } from "../guard/endorse.ts";
 import type { Row } from "../store/journal.ts";
 import type { Session, SessionKind } from "../store/sessions.ts";
 import { toolsFor } from "./calls.ts";
@@ -39,6 +40,8 @@ const LIMITS = {
   compactMs: 180_000,
   /** Rows of one stored unit while messages are copied. */
   copyRows: 300,
+  /** Messages that are looked through for the texts of strangers. */
+  strangersMax: 200,
   keyParts: 10,
   keyChars: 300,
 } as const;
@@ -57,6 +60,13 @@ export interface SessionPatch {
   model?: string | null | undefined;
   thinkingTokens?: number | null | undefined;
   queueMode?: Session["queueMode"] | undefined;
+}
+
+/** Texts of strangers in a session, and the one that was taken over. */
+export interface Strangers {
+  session: Session;
+  parts: { part: string; from: string; text: string }[];
+  trusted?: string;
 }
 
 /** What the acts work with. */
@@ -412,6 +422,84 @@ export class SessionDesk {
         archivedKey: archived.key,
         dropped: session.seq - fresh.seq,
       };
+    });
+  }
+
+  /** The newest texts of strangers in a session, by their places. */
+  async strangers(key: string, options: { actor: Actor }): Promise<Strangers> {
+    const session = await this.get(key, options.actor);
+    const { messages } = this.#deps.store;
+    const parts: Strangers["parts"] = [];
+    const tail = await messages.tail(session.id, {
+      limit: LIMITS.strangersMax,
+    });
+    for (const { seq, role, parts: own } of tail) {
+      if (role === "assistant") continue;
+      for (const [n, part] of own.entries()) {
+        if (
+          part.label.integrity !== "untrusted" ||
+          (part.kind !== "text" && part.kind !== "tool_result")
+        ) continue;
+        const [origin] = part.label.origins.toReversed();
+        parts.push({
+          part: `${seq}.${n}`,
+          from: origin === undefined
+            ? "unknown"
+            : `${origin.kind} ${origin.ref}`,
+          text: part.text.replaceAll(/\s+/g, " ").slice(0, 120),
+        });
+      }
+    }
+    return { session, parts };
+  }
+
+  /**
+   * Copies one part as the owner's own word to the end of its session.
+   *
+   * @throws {AppError} `forbidden` for anybody but the owner, `not_found`
+   */
+  async trust(
+    key: string,
+    options: { actor: Actor; part: string },
+  ): Promise<Strangers> {
+    const { actor, part: place } = options;
+    await this.#change(key, actor);
+    return await this.#alone(key, async (session) => {
+      const { store, clock, guard } = this.#deps;
+      const [seq = 0, index = 0] = place.split(".").map(Number);
+      const [message] = await store.messages.tail(session.id, {
+        limit: 1,
+        beforeSeq: seq + 1,
+      });
+      const found = message?.seq === seq ? message.parts[index] : undefined;
+      if (found === undefined) {
+        throw new AppError("not_found", `There is no part "${place}" here`, {
+          hint: "/trust lists them",
+        });
+      }
+      const at = clock.now();
+      const { authority } = actor;
+      const own = endorse(found, { authority, at });
+      const next: Session = {
+        ...session,
+        seq: session.seq + 1,
+        updatedAt: at,
+        joined: join(session.joined, own.label),
+      };
+      const copy = { role: "user" as const, parts: [own], seq: next.seq, at };
+      await store.journal.commit([
+        ...store.sessions.rows(next, session),
+        ...store.messages.rows(session.id, copy),
+        guard.audit.row({
+          event: "label.endorse",
+          fields: {
+            sessionId: session.id,
+            part: place,
+            by: authority.principal,
+          },
+        }),
+      ]);
+      return { session: next, parts: [], trusted: place };
     });
   }
 

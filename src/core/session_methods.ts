@@ -133,6 +133,23 @@ export const SESSION_METHODS = {
       dropped: z.int(),
     }),
   },
+  "sessions.trust": {
+    scope: "approvals",
+    about: "The texts of strangers, or one of them copied as the owner's word",
+    input: z.strictObject({
+      key: Key,
+      /** `MESSAGE.PART`, as listed; without it they are listed. */
+      part: z.string().regex(/^\d{1,9}\.\d{1,4}$/).optional(),
+    }),
+    output: SessionChanged.extend({
+      parts: z.array(z.object({
+        part: z.string(),
+        from: z.string(),
+        text: z.string(),
+      })),
+      trusted: z.string().optional(),
+    }),
+  },
   "sessions.fork": {
     scope: "chat",
     about: "Copy a session, or its beginning, to a new key",

@@ -97,6 +97,7 @@ export function sessionHandlers(
     "sessions.patch": onKey("sessions.patch"),
     "sessions.reset": onKey("sessions.reset"),
     "sessions.clean": onKey("sessions.clean"),
+    "sessions.trust": onKey("sessions.trust"),
     "sessions.fork": onKey("sessions.fork"),
     "sessions.compact": onKey("sessions.compact"),
     "sessions.archive": onKey("sessions.archive"),

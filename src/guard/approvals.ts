@@ -125,6 +125,7 @@ export class Approvals {
     try {
       const now = (await rows.find(row.id))?.state ?? row.state;
       if (now !== "pending") return now === "allowed" ? "allowed" : "denied";
+      if (row.expiresAt <= clock.now()) return await this.#expire(row);
       const expiry = clock.sleep(
         Math.max(0, row.expiresAt - clock.now()),
         both,

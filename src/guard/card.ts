@@ -12,7 +12,7 @@ import type { Message, Part } from "../core/message.ts";
 import type { Effect } from "../core/tool.ts";
 import type { Decision } from "./decide.ts";
 import { textOfPart } from "./links.ts";
-import { screenable, visible } from "./screen/normalise.ts";
+import { normalise, screenable, visible } from "./screen/normalise.ts";
 
 const LIMITS = {
   leavesMax: 500,
@@ -141,11 +141,12 @@ function shown(value: unknown): string {
 /** Letters that pass for others, where the owner has to recognise a name. */
 function warning(value: unknown): string {
   if (typeof value !== "string" || value.length > 512) return "";
+  const bare = normalise(value);
   // deno-lint-ignore no-control-regex
-  const isOdd = /[^\x00-\x7f]/.test(value) &&
-    /[a-z]/.test(screenable(value)) &&
+  const isOdd = /[^\x00-\x7f]/.test(bare) &&
+    /[a-z]/.test(screenable(bare)) &&
     // deno-lint-ignore no-control-regex
-    !/[^\x00-\x7f]/.test(screenable(value));
+    !/[^\x00-\x7f]/.test(screenable(bare));
   return isOdd ? "; it has letters that only look like Latin ones" : "";
 }
 
