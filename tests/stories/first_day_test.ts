@@ -3,80 +3,22 @@
  * processes, real sockets, the official client.
  */
 import assert from "node:assert/strict";
-import OpenAI from "openai";
-import { GatewayClient } from "../../src/cli/client.ts";
-import { Secret } from "../../src/core/secret.ts";
-import { systemClock } from "../../src/core/time.ts";
 import { fakeOpenai } from "../fakes/openai.ts";
-import { fail, type Fake, say } from "../fakes/vendor.ts";
+import { fail, say } from "../fakes/vendor.ts";
+import {
+  client,
+  openai,
+  providedBy,
+  start,
+  tokenOf,
+} from "../process/gateways.ts";
 import {
   freePort,
   LAUNCHER_FLAGS,
   Proc,
-  root,
   scratch,
   until,
 } from "../process/processes.ts";
-
-interface Gateway extends AsyncDisposable {
-  proc: Proc;
-  port: number;
-  dir: string;
-  url: string;
-}
-
-async function start(
-  options: { dir: string; port?: number; env?: Record<string, string> },
-): Promise<Gateway> {
-  const port = options.port ?? freePort();
-  const proc = new Proc(
-    ["run", ...LAUNCHER_FLAGS, `${root}/src/launch.ts`, "start"],
-    {
-      env: {
-        CARAPACE_STATE_DIR: options.dir,
-        CARAPACE_PORT: String(port),
-        ...options.env,
-      },
-    },
-  );
-  await until("the banner", () => proc.out.some((l) => l.includes("next ")));
-  return {
-    proc,
-    port,
-    dir: options.dir,
-    url: `http://127.0.0.1:${port}`,
-    [Symbol.asyncDispose]: () => proc[Symbol.asyncDispose](),
-  };
-}
-
-/** The environment of a gateway whose only provider is a fake. */
-function providedBy(fake: Fake): Record<string, string> {
-  return {
-    OPENAI_BASE_URL: fake.url,
-    OPENAI_API_KEY: "sk-fake-key-of-this-test",
-    CARAPACE_MODEL: "openai:gpt-test",
-  };
-}
-
-async function tokenOf({ dir }: Gateway): Promise<string> {
-  return (await Deno.readTextFile(`${dir}/cli-token`)).trim();
-}
-
-async function client(gateway: Gateway): Promise<GatewayClient> {
-  return await GatewayClient.connect({
-    url: `ws://127.0.0.1:${gateway.port}/ws`,
-    token: new Secret(await tokenOf(gateway), "test"),
-    tokenHint: "",
-  }, { clock: systemClock });
-}
-
-async function openai(gateway: Gateway): Promise<OpenAI> {
-  return new OpenAI({
-    baseURL: `${gateway.url}/v1`,
-    apiKey: await tokenOf(gateway),
-    maxRetries: 0,
-  });
-}
 
 Deno.test("the first start without a key says everything and answers", async (t) => {
   await using dir = await scratch();
