@@ -122,7 +122,10 @@ export class AgentDesk implements Turns {
   readonly operations: Operations;
   readonly #rings = new Rings();
   readonly #active = new Map<string, ActiveRun>();
-  readonly #outcomes = new Map<string, RunOutcome>();
+  readonly #outcomes = new Map<
+    string,
+    { outcome: RunOutcome; view: RunView }
+  >();
   readonly #accepting = new Map<string, Promise<StartedRun>>();
   readonly #opening = new Map<string, Promise<Session>>();
   readonly #listeners = new Set<(event: TurnEvent, run: RunView) => void>();
@@ -386,7 +389,7 @@ export class AgentDesk implements Turns {
     };
     this.#active.delete(runId);
     if (!active.isTransient) {
-      this.#outcomes.set(runId, outcome);
+      this.#outcomes.set(runId, { outcome, view: active.view });
       if (this.#outcomes.size > OUTCOMES_MAX) {
         const oldest = this.#outcomes.keys().next().value;
         if (oldest !== undefined) this.#outcomes.delete(oldest);
@@ -641,7 +644,7 @@ export class AgentDesk implements Turns {
     options: { timeoutMs: number; signal?: AbortSignal },
   ): Promise<RunOutcome | undefined> {
     const known = this.#outcomes.get(runId);
-    if (known !== undefined) return known;
+    if (known !== undefined) return known.outcome;
     const active = this.#active.get(runId);
     if (active === undefined) {
       const run = await this.#deps.store.runs.find(runId);
@@ -673,8 +676,9 @@ export class AgentDesk implements Turns {
   }
 
   async find(runId: string): Promise<RunView | undefined> {
-    const active = this.#active.get(runId);
-    if (active !== undefined) return active.view;
+    // A command's run is kept here only.
+    const known = this.#active.get(runId) ?? this.#outcomes.get(runId);
+    if (known !== undefined) return known.view;
     const run = await this.#deps.store.runs.find(runId);
     if (run === undefined) return undefined;
     const { sessionKey, agentId, authority } = run;

@@ -185,3 +185,12 @@ Deno.test("a message between two starts does not overtake a turn that was cut of
     await Deno.remove(dir, { recursive: true });
   }
 });
+
+Deno.test("a command that was quick can be waited for by who sent it", async () => {
+  await using house = await fakeHouse();
+  const { runId, events } = await house.desk.start(request("/help"));
+  await collect(events);
+  assert.equal((await house.desk.find(runId))?.principal, "owner");
+  const outcome = await house.desk.wait(runId, { timeoutMs: 10 });
+  assert.equal(outcome?.reason, "done");
+});
