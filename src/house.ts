@@ -50,6 +50,7 @@ import { makeCipher } from "./store/cipher.ts";
 import { lockState, readHolder } from "./store/files.ts";
 import { memorySpace } from "./store/memory.ts";
 import { openStore, type Store } from "./store/store.ts";
+import { mcpServersOf } from "./tools/mcp/config.ts";
 import { openTools } from "./tools/open.ts";
 import type { ProgramPipe } from "./tools/runner.ts";
 
@@ -486,6 +487,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
   const toolbox = opening.use(
     await openTools({
       config: () => settings.tools,
+      mcp: mcpServersOf(settings),
       egressConfig: settings.egress,
       egress,
       store,

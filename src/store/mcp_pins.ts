@@ -13,8 +13,8 @@ import type { Values } from "./values.ts";
 export const McpPin = z.strictObject({
   server: z.string().min(1).max(64),
   tool: z.string().min(1).max(128),
-  /** SHA-256 of the canonical definition that may be used. */
-  hash: z.string().regex(/^[0-9a-f]{64}$/),
+  /** SHA-256 of the canonical definition that may be used, if one may. */
+  hash: z.string().regex(/^[0-9a-f]{64}$/).optional(),
   pinnedAt: z.int(),
   /** What the server says since, until the owner accepts it. */
   changed: z.strictObject({

@@ -14,6 +14,8 @@ import type { Store } from "../store/store.ts";
 import { makeTools, type ToolDeps } from "./all.ts";
 import type { ToolsConfig } from "./config.ts";
 import { FileDesk } from "./files/desk.ts";
+import type { McpServers } from "./mcp/config.ts";
+import type { McpDesk } from "./mcp/desk.ts";
 import { MemoryBook } from "./memory_book.ts";
 import { Outputs } from "./outputs.ts";
 import { Registry } from "./registry.ts";
@@ -25,9 +27,14 @@ import { searchPlace } from "./web/search.ts";
 export interface OpenToolsOptions {
   /** Read anew at every use, so that a change holds from the next call on. */
   config(): ToolsConfig;
+  /** MCP servers, as they are at the start. */
+  mcp: McpServers;
   egressConfig: EgressConfig;
   egress: Egress;
-  store: Pick<Store, "journal" | "memories" | "blobs" | "fileLabels">;
+  store: Pick<
+    Store,
+    "journal" | "memories" | "blobs" | "fileLabels" | "mcpPins"
+  >;
   stateDir: string;
   /** The way to the launcher; absent when nothing may be run. */
   pipe?: ProgramPipe | undefined;
@@ -40,6 +47,8 @@ export interface Toolbox extends AsyncDisposable {
   readonly registry: Registry;
   readonly memory: MemoryBook;
   readonly outputs: Outputs;
+  /** Absent when no server is configured. */
+  readonly mcp: McpDesk | undefined;
 }
 
 /** Opens the tools. */
@@ -61,11 +70,14 @@ export async function openTools(options: OpenToolsOptions): Promise<Toolbox> {
     ...openFiles(options),
     ...openExec(options, runner),
   }));
+  const mcp = await openMcp(options, { registry, runner });
+  if (mcp !== undefined) opening.use(mcp);
   const closing = opening.move();
   return {
     registry,
     memory,
     outputs,
+    mcp,
     [Symbol.asyncDispose]: () => closing.disposeAsync(),
   };
 }
@@ -83,6 +95,24 @@ function openExec(
     why: "commands are run by the launcher: start with carapace start",
   });
   return {};
+}
+
+/** The MCP servers; what speaks to them is loaded when there is one. */
+async function openMcp(
+  { mcp, egress, store, clock, log }: OpenToolsOptions,
+  rooms: { registry: Registry; runner: Runner | undefined },
+): Promise<McpDesk | undefined> {
+  if (Object.values(mcp).every(({ enabled }) => !enabled)) return undefined;
+  const { McpDesk } = await import("./mcp/desk.ts");
+  return new McpDesk({
+    ...rooms,
+    servers: mcp,
+    egress,
+    pins: store.mcpPins,
+    journal: store.journal,
+    clock,
+    log,
+  });
 }
 
 /** What `web_fetch` may reach, if that is anything. */

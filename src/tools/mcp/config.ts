@@ -28,6 +28,16 @@ const common = {
   effects: z.record(z.string().max(128), Effect).default({}).describe(
     "What a tool does, where the owner knows better than the server says",
   ),
+  destinations: z.record(
+    z.string().max(128),
+    z.array(z.strictObject({
+      path: z.string().min(1).max(128),
+      kind: z.enum(["url", "address", "path"]),
+    })).max(8),
+  ).default({}).describe("The arguments of a tool that name a place"),
+  private: z.boolean().default(true).describe(
+    "Whether what it answers is the owner's private data",
+  ),
   trusted: z.boolean().default(false).describe(
     "Whether its results count as the owner's words",
   ),
