@@ -6,6 +6,9 @@ import { silentLog } from "../core/log.ts";
 import type { Message, Part } from "../core/message.ts";
 import type { ModelRequest, ToolChoice } from "../core/model.ts";
 import { Secret } from "../core/secret.ts";
+import { systemClock } from "../core/time.ts";
+import { EgressConfig } from "../egress/config.ts";
+import { makeEgress } from "../egress/egress.ts";
 import { bedrockRow, makeBedrockProvider } from "./bedrock.ts";
 import { findKeys, parseProfiles } from "./bedrock_keys.ts";
 import { AwsConfig } from "./config.ts";
@@ -121,6 +124,27 @@ Deno.test("bedrock signs with static and with session keys", async (t) => {
       assert.ok((await provider.models(NEVER)).length === 2);
     });
   }
+  await t.step(
+    "behind the real door, which sets headers of its own",
+    async () => {
+      await using fake = await fakeBedrock({ key: "fake/secret+key" });
+      using egress = makeEgress({
+        config: EgressConfig.parse({}),
+        clock: systemClock,
+        log: silentLog,
+      });
+      const { hostname: host, port } = new URL(fake.url);
+      const provider = makeBedrockProvider(depsFor(fake.url, {
+        secrets: secrets(rows[1]?.[1] ?? {}),
+        fetch: egress.door({
+          caller: "provider:it",
+          hosts: [{ host, port: Number(port), scheme: "http" }],
+        }),
+      }));
+      await Array.fromAsync(provider.stream(BASE, NEVER));
+      assert.equal((await provider.models(NEVER)).length, 2);
+    },
+  );
   await t.step("a wrong secret is a refused key, by its name", async () => {
     await using fake = await fakeBedrock({ key: "another" });
     const provider = makeBedrockProvider(

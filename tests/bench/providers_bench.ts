@@ -10,14 +10,18 @@ import type { Provider } from "../../src/core/model.ts";
 import { Secret } from "../../src/core/secret.ts";
 import { systemClock } from "../../src/core/time.ts";
 import { makeAnthropicProvider } from "../../src/providers/anthropic.ts";
+import { makeBedrockProvider } from "../../src/providers/bedrock.ts";
+import { makeGeminiProvider } from "../../src/providers/gemini.ts";
 import { makeOllamaProvider } from "../../src/providers/ollama.ts";
 import { makeOpenaiProvider } from "../../src/providers/openai.ts";
 import { makeRouter } from "../../src/providers/route.ts";
 import type { ProviderDeps } from "../../src/providers/vendor.ts";
 import { anthropicFrames } from "../fakes/anthropic.ts";
+import { bedrockFrames } from "../fakes/bedrock.ts";
+import { geminiFrames } from "../fakes/gemini.ts";
 import { ollamaFrames } from "../fakes/ollama.ts";
 import { openaiChatFrames, openaiResponsesFrames } from "../fakes/openai.ts";
-import type { Say } from "../fakes/vendor.ts";
+import { bytesOf, type Frame, type Say } from "../fakes/vendor.ts";
 
 const SAY: Say = { text: Array.from({ length: 32 }, (_, n) => ` word${n}`) };
 const HISTORY: Message[] = Array.from({ length: 50 }, (_, n) => ({
@@ -27,8 +31,8 @@ const HISTORY: Message[] = Array.from({ length: 50 }, (_, n) => ({
 const SIGNAL = new AbortController().signal;
 
 /** A door that answers from memory, one chunk a frame. */
-function memory(frames: readonly string[], contentType: string): typeof fetch {
-  const chunks = frames.map((frame) => new TextEncoder().encode(frame));
+function memory(frames: readonly Frame[], contentType: string): typeof fetch {
+  const chunks = frames.map(bytesOf);
   return () => {
     let at = 0;
     const body = new ReadableStream<Uint8Array>({
@@ -44,7 +48,7 @@ function memory(frames: readonly string[], contentType: string): typeof fetch {
 }
 
 function deps(
-  frames: string[],
+  frames: Frame[],
   contentType = "text/event-stream",
 ): ProviderDeps {
   return {
@@ -66,6 +70,13 @@ const PROVIDERS: [name: string, provider: Provider][] = [
     makeOpenaiProvider(deps(openaiResponsesFrames(SAY)), { api: "responses" }),
   ],
   ["anthropic", makeAnthropicProvider(deps(anthropicFrames(SAY)))],
+  ["gemini", makeGeminiProvider(deps(geminiFrames(SAY)))],
+  [
+    "bedrock",
+    makeBedrockProvider(
+      deps(bedrockFrames(SAY), "application/vnd.amazon.eventstream"),
+    ),
+  ],
   [
     "ollama",
     makeOllamaProvider(deps(ollamaFrames(SAY), "application/x-ndjson")),
