@@ -9,7 +9,16 @@ import { ask, client, openai, providedBy, start } from "../process/gateways.ts";
 import { scratch } from "../process/processes.ts";
 
 const RULES = {
-  guard: { policy: [{ verdict: "deny", tool: "math_eval" }] },
+  guard: {
+    policy: [
+      { verdict: "deny", tool: "memory_write" },
+      {
+        verdict: "deny",
+        tool: "math_eval",
+        args: [{ path: "expression", equals: "6*7" }],
+      },
+    ],
+  },
 };
 
 Deno.test("every act is decided in one place", async (t) => {
@@ -46,21 +55,32 @@ Deno.test("every act is decided in one place", async (t) => {
       (message: { role: string }) => message.role === "tool",
     )?.content;
 
-  await t.step("what a rule denies is not offered", async () => {
-    await ask(one, "hi");
-    assert.ok(names().includes("current_time"));
-    assert.ok(!names().includes("math_eval"));
-  });
   await t.step(
-    "a model that calls it all the same gets no result",
+    "what a rule denies is not offered, and gives nothing when called",
+    async () => {
+      calls("memory_write", { text: "a secret of the test" })();
+      await ask(one, "remember");
+      assert.ok(names().includes("math_eval"));
+      assert.ok(!names().includes("memory_write"));
+      assert.equal(decisions.at(-1)?.["verdict"], "deny");
+      assert.doesNotMatch(lastResult(), /a secret of the test/);
+    },
+  );
+  await t.step(
+    "a call that a rule denies for its arguments does not run",
     async () => {
       calls("math_eval", { expression: "6*7" })();
       const { status } = await ask(one, "what is 6*7?");
       assert.equal(status, "ok");
       assert.doesNotMatch(lastResult(), /42/);
       const last = decisions.at(-1);
-      assert.equal(last?.["name"], "math_eval");
-      assert.equal(last?.["verdict"], "deny");
+      assert.deepEqual([last?.["name"], last?.["verdict"]], [
+        "math_eval",
+        "deny",
+      ]);
+      calls("math_eval", { expression: "6*8" })();
+      await ask(one, "what is 6*8?");
+      assert.match(lastResult(), /48/, "only that one");
     },
   );
   await t.step("through the other door too", async () => {
