@@ -18,11 +18,11 @@ import { authorityFromRun, peerAuthority } from "./auth/principal.ts";
 import { Tokens } from "./auth/tokens.ts";
 import type { Env } from "./config/env.ts";
 import { storeKey } from "./config/store_key.ts";
-import { AppError } from "./core/errors.ts";
+import { AppError, errorText } from "./core/errors.ts";
 import { PUBLIC_OWNER } from "./core/label.ts";
 import type { Log } from "./core/log.ts";
 import type { StatusPayload } from "./core/methods.ts";
-import type { Clock } from "./core/time.ts";
+import { type Clock, repeat } from "./core/time.ts";
 import { VERSION } from "./core/version.ts";
 import { type Egress, makeEgress } from "./egress/egress.ts";
 import { type Gateway, openGateway } from "./gateway/gateway.ts";
@@ -647,20 +647,17 @@ function keepHouse(
   },
 ): AsyncDisposable {
   const ending = new AbortController();
-  const keep = async () => {
-    while (!ending.signal.aborted) {
-      // Ends when the house closes.
-      await clock.sleep(HOUSEKEEPING_MS, ending.signal);
-      await tokens.endExpired();
-      await spending.flush();
-      await purgeOld(store, { kept: settings().store, now: clock.now(), log });
-      trim();
-    }
-  };
-  const keeping = keep().catch((error) => {
-    if (!ending.signal.aborted) {
-      log("error", "store.housekeeping_failed", { error: String(error) });
-    }
+  const keeping = repeat(async () => {
+    await tokens.endExpired();
+    await spending.flush();
+    await purgeOld(store, { kept: settings().store, now: clock.now(), log });
+    trim();
+  }, {
+    everyMs: HOUSEKEEPING_MS,
+    clock,
+    signal: ending.signal,
+    onError: (error) =>
+      log("error", "store.housekeeping_failed", { error: errorText(error) }),
   });
   return {
     [Symbol.asyncDispose]: async () => {

@@ -59,3 +59,27 @@ export function limitSignal(
     },
   };
 }
+
+/**
+ * Does something again and again until the signal aborts. One failure is told
+ * and does not end it: what is done now and then must be done the next time.
+ */
+export async function repeat(
+  work: () => Promise<void>,
+  options: {
+    everyMs: number;
+    clock: Clock;
+    signal: AbortSignal;
+    onError(error: unknown): void;
+  },
+): Promise<void> {
+  const { everyMs, clock, signal, onError } = options;
+  while (!signal.aborted) { // ends with the signal
+    try {
+      await clock.sleep(everyMs, signal);
+      await work();
+    } catch (error) {
+      if (!signal.aborted) onError(error);
+    }
+  }
+}
