@@ -520,6 +520,11 @@ export async function openHouse(options: HouseOptions): Promise<House> {
         const pinned = await memory.pinned(memorySpace(agentId, authority));
         return pinned.map((part) => ({ ...part, title: "Pinned memory" }));
       },
+      skills: async ({ authority }) => {
+        if (authority.kind !== "owner") return [];
+        const index = await toolbox.skills?.index();
+        return index === undefined ? [] : [{ ...index, title: "Skills" }];
+      },
     },
     spending,
     usageText: (authority) => usage.text(authority),

@@ -16,6 +16,7 @@ import { memoryTools } from "./memory.ts";
 import type { MemoryBook } from "./memory_book.ts";
 import type { SearchConfig } from "./config.ts";
 import type { Outputs } from "./outputs.ts";
+import { type SkillBook, skillTool } from "./skills.ts";
 import { currentTime } from "./time.ts";
 import { type WebDeps, webFetch } from "./web/fetch.ts";
 import { webSearch } from "./web/search.ts";
@@ -26,6 +27,8 @@ export interface ToolDeps {
   outputs: Outputs;
   /** Set when there are roots. */
   files?: FileDesk;
+  /** Set when folders of skills are named. */
+  skills?: SkillBook;
   /** Set when there is a host to reach. */
   web?: WebDeps;
   /** Set under a launcher that runs programs. */
@@ -36,7 +39,7 @@ export interface ToolDeps {
 
 /** The tools, those that every conversation may need first. */
 export function makeTools(deps: ToolDeps): Tool[] {
-  const { memory, outputs, files, web, search, exec } = deps;
+  const { memory, outputs, files, web, search, exec, skills } = deps;
   return [
     currentTime,
     mathEval,
@@ -46,6 +49,7 @@ export function makeTools(deps: ToolDeps): Tool[] {
     ...web === undefined ? [] : [webFetch(web)],
     ...search === undefined ? [] : [webSearch(search.config, search)],
     ...files === undefined ? [] : fileTools(files),
+    ...skills === undefined ? [] : [skillTool(skills)],
     ...exec === undefined ? [] : execTools(exec),
   ];
 }

@@ -20,6 +20,7 @@ import { MemoryBook } from "./memory_book.ts";
 import { Outputs } from "./outputs.ts";
 import { Registry } from "./registry.ts";
 import { type ProgramPipe, Runner } from "./runner.ts";
+import { SkillBook } from "./skills.ts";
 import type { WebDeps } from "./web/fetch.ts";
 import { searchPlace } from "./web/search.ts";
 
@@ -49,6 +50,8 @@ export interface Toolbox extends AsyncDisposable {
   readonly outputs: Outputs;
   /** Absent when no server is configured. */
   readonly mcp: McpDesk | undefined;
+  /** Absent when no folder of skills is named. */
+  readonly skills: SkillBook | undefined;
 }
 
 /** Opens the tools. */
@@ -62,6 +65,7 @@ export async function openTools(options: OpenToolsOptions): Promise<Toolbox> {
     clock,
   });
   const outputs = new Outputs({ blobs: store.blobs, journal: store.journal });
+  const skills = openSkills(options);
   const registry = new Registry(makeTools({
     memory,
     outputs,
@@ -69,6 +73,7 @@ export async function openTools(options: OpenToolsOptions): Promise<Toolbox> {
     ...openSearch(options),
     ...openFiles(options),
     ...openExec(options, runner),
+    ...skills === undefined ? {} : { skills },
   }));
   const mcp = await openMcp(options, { registry, runner });
   if (mcp !== undefined) opening.use(mcp);
@@ -78,8 +83,22 @@ export async function openTools(options: OpenToolsOptions): Promise<Toolbox> {
     memory,
     outputs,
     mcp,
+    skills,
     [Symbol.asyncDispose]: () => closing.disposeAsync(),
   };
+}
+
+function openSkills(
+  { config, store, clock, log }: OpenToolsOptions,
+): SkillBook | undefined {
+  if (config().skills.length === 0) return undefined;
+  return new SkillBook({
+    folders: () => config().skills,
+    trusted: () => config().roots,
+    labels: store.fileLabels,
+    now: () => clock.now(),
+    log,
+  });
 }
 
 /** The named commands, when there is a launcher to run them. */
