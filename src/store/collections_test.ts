@@ -111,6 +111,8 @@ const approval = (n: number, more: Partial<ApprovalRow> = {}): ApprovalRow => ({
   label: PUBLIC_OWNER,
   createdAt: 1,
   expiresAt: 2,
+  card: [],
+  answers: ["allow-once", "deny"],
   state: "pending",
   ...more,
 });

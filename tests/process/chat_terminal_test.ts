@@ -147,6 +147,8 @@ async function* script(run: FakeRun): AsyncGenerator<TurnEventBody> {
       approvalId: "apr_1",
       args: { to: "bob\x1b[2J" },
       question: "Send a message to bob?",
+      answers: ["allow-once", "deny"],
+      card: [],
       expiresAt: Date.now() + 60_000,
     };
     const { promise, resolve } = Promise.withResolvers<string>();

@@ -54,7 +54,7 @@ Deno.test("what was acknowledged is not lost", async () => {
     assert.equal(again.runId, runs[n]);
     const runId = runs[n] ?? "";
     const ended = await one.call("agent.wait", { runId, timeoutMs: 15_000 });
-    assert.equal(ended.status, "ok", ended.error);
+    assert.equal(ended.status, "ok", `${ended.error}`);
     assert.match(ended.reply ?? "", new RegExp(`answer to .*${text}`, "s"));
   }
   const { messages } = await one.call("chat.history", { sessionKey: "main" });

@@ -186,12 +186,11 @@ Deno.test("C1: the launcher believes no request beyond its own templates", async
           op: "run",
           command: "show",
           hash,
-          values,
           template: show(dir, { run: "/bin/sh" }),
           run: "/bin/sh",
           args: ["-c", "touch pwned"],
           env: { LD_PRELOAD: "x" },
-          ...{ values: { text: 1 } },
+          values: { text: 1 },
         }],
         ["more values", {
           op: "run",
