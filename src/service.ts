@@ -11,7 +11,7 @@ import { EXIT } from "./cli/verb.ts";
 import { type Env, recordEnv, systemEnv } from "./config/env.ts";
 import { loadConfig } from "./config/load.ts";
 import type { Loaded } from "./config/load.ts";
-import { formatProblem } from "./config/problem.ts";
+import { formatProblem, type Problem } from "./config/problem.ts";
 import { openSecrets } from "./config/secrets.ts";
 import { stateDir, systemPlace } from "./config/state.ts";
 import type { Tokens } from "./auth/tokens.ts";
@@ -230,6 +230,25 @@ function needsRestart(before: Settings, after: Settings): boolean {
   return cold(before) !== cold(after);
 }
 
+/**
+ * A variable that no line named at the start is not granted, so it looks unset
+ * to this process whether it is or not; only a start can tell.
+ */
+function hintFor(
+  problem: Problem | undefined,
+  { permissions }: Plan,
+): { hint?: string } {
+  const [, name] = /^the environment variable (\S+) is not set$/.exec(
+    problem?.message ?? "",
+  ) ??
+    [];
+  const isGranted = permissions.env.some(({ value }) => value === name);
+  return name === undefined || isGranted ? {} : {
+    hint:
+      `${name} was not granted at the start: if it was set then, stop and start the gateway`,
+  };
+}
+
 /** Follows the configuration: hot where it can be, by restart where it must. */
 async function followConfig(
   house: House,
@@ -250,6 +269,7 @@ async function followConfig(
       log("error", "config.refused", {
         problem: problem === undefined ? "" : formatProblem(problem),
         kept: "the last good one",
+        ...hintFor(problem, plan),
       });
       continue;
     }

@@ -368,3 +368,20 @@ Deno.test("service comes up in safe mode when its configuration is bad", async (
     });
   }
 });
+
+Deno.test("a variable that a changed configuration names first is said to need a start", async () => {
+  await using state = await scratch();
+  const running = await start(state.path, {
+    config: {},
+    env: { MY_KEY_OF_THIS_TEST: "sk-set-when-it-started-0123456789" },
+  });
+  await using proc = running.proc;
+  await isUp(running);
+  await writeConfig(state.path, {
+    providers: { openai: { apiKey: "${MY_KEY_OF_THIS_TEST}" } },
+  });
+  const line = await proc.line((text) => text.includes("refused"), proc.err);
+  assert.match(line, /MY_KEY_OF_THIS_TEST.*stop and start/);
+  assert.doesNotMatch(line, /sk-set/);
+  assert.equal(await ask(running.port, "what is 2+2?").then(() => "ok"), "ok");
+});
