@@ -8,6 +8,7 @@ import {
   freePort,
   LAUNCHER_FLAGS,
   Proc,
+  root,
   scratch,
 } from "../process/processes.ts";
 
@@ -69,6 +70,27 @@ Deno.test("least privilege, computed", async (t) => {
       ]
     ) {
       assert.ok(kinds.has(wall), wall);
+    }
+  });
+  await t.step("a first start may use this and nothing else", () => {
+    const of = (name: string) =>
+      [...values(flags)].filter((one) => one.startsWith(`${name}=`))
+        .map((one) => one.slice(name.length + 1)).sort();
+    assert.deepEqual(
+      of("--allow-net"),
+      [
+        `127.0.0.1:${gateway.port}`,
+        // What the first-run screen offers.
+        "127.0.0.1:11434",
+        "api.anthropic.com:443",
+        "api.openai.com:443",
+        "generativelanguage.googleapis.com:443",
+      ].sort(),
+    );
+    assert.deepEqual(of("--allow-write"), [dir.path]);
+    const source = of("--allow-read").filter((path) => path !== dir.path);
+    for (const path of source) {
+      assert.ok(path.startsWith(`${root}/src/`), path);
     }
   });
   await t.step("one line of configuration is one entry", async () => {
