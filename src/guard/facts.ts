@@ -7,7 +7,7 @@
  * @module
  */
 import type { Label } from "../core/label.ts";
-import type { Message, Part } from "../core/message.ts";
+import type { Message, Part, TextPart } from "../core/message.ts";
 import type { ContextFacts } from "./decide.ts";
 import { NamedPlaces } from "./destinations.ts";
 import { indexOfPart, whyNotPlain, type WindowIndex } from "./fetching.ts";
@@ -36,6 +36,18 @@ function isTyped(message: Message, part: Part, blesses: Blesses): boolean {
   const { integrity } = part.label;
   return integrity === "owner" && blesses !== "nobody" ||
     integrity === "peer" && blesses === "peer";
+}
+
+const named = new WeakMap<Part, NamedPlaces>();
+
+/** What a typed text names; read once, because a part does not change. */
+function namedIn(part: TextPart): NamedPlaces {
+  let places = named.get(part);
+  if (places === undefined) {
+    named.set(part, places = new NamedPlaces());
+    places.add(part.text);
+  }
+  return places;
 }
 
 function* partsOf(
@@ -78,7 +90,7 @@ class Facts implements ContextFacts {
   readonly scratch: string | undefined;
   readonly #messages: readonly Message[];
   readonly #blesses: Blesses;
-  #named: NamedPlaces | undefined;
+  #named: NamedPlaces[] | undefined;
   #links: ReadLinks | undefined;
   #read: readonly string[] | undefined;
   #secret: WindowIndex[] | undefined;
@@ -95,14 +107,16 @@ class Facts implements ContextFacts {
     this.scratch = options.scratch;
   }
 
-  get #places(): NamedPlaces {
+  /** What each message of who may bless names, the newest first. */
+  get #places(): readonly NamedPlaces[] {
     if (this.#named === undefined) {
-      this.#named = new NamedPlaces();
+      this.#named = [];
       for (const [message, part] of partsOf(this.#messages)) {
         if (part.kind === "text" && isTyped(message, part, this.#blesses)) {
-          this.#named.add(part.text);
+          this.#named.push(namedIn(part));
         }
       }
+      this.#named.reverse();
     }
     return this.#named;
   }
@@ -116,7 +130,7 @@ class Facts implements ContextFacts {
   }
 
   names(value: string): boolean {
-    return this.#places.has(value);
+    return this.#places.some((named) => named.has(value));
   }
 
   isLinkOfItsSite(url: string): boolean {
@@ -157,7 +171,8 @@ class Facts implements ContextFacts {
       secret: this.#secret,
       isPublicText: (text) => this.#isPublicText(text),
       isOwnersWord: (word) =>
-        /^\p{L}{1,24}$/u.test(word) && this.#places.hasWord(word),
+        /^\p{L}{1,24}$/u.test(word) &&
+        this.#places.some((named) => named.hasWord(word)),
     });
   }
 }

@@ -7,7 +7,11 @@ import { Secret } from "../../src/core/secret.ts";
 import { Settings } from "../../src/settings.ts";
 
 /** Documents whose `jsonc` blocks are whole configurations. */
-const DOCUMENTS = ["docs/config-examples.md", "docs/providers.md"];
+const DOCUMENTS = [
+  "docs/guard.md",
+  "docs/config-examples.md",
+  "docs/providers.md",
+];
 
 const BLOCK = /^```jsonc\n([^]*?)^```$/gm;
 

@@ -6,6 +6,7 @@ import { toJsonSchema, toMarkdown } from "../../src/config/schema.ts";
 import { Settings } from "../../src/settings.ts";
 import { makeCliDoc } from "./cli.ts";
 import { makePermissionsDoc } from "./permissions.ts";
+import { makeSafetyDoc } from "./safety.ts";
 import { makeProvidersDoc } from "./providers.ts";
 import { makeUsageDoc } from "./usage.ts";
 import { makeProtocolDoc } from "./protocol.ts";
@@ -22,6 +23,7 @@ export const DOCUMENTS: readonly GeneratedDocument[] = [
   { path: "docs/config.md", make: makeConfigReference },
   { path: "docs/cli.md", make: makeCliDoc },
   { path: "docs/permissions.md", make: makePermissionsDoc },
+  { path: "docs/safety.md", make: makeSafetyDoc },
   { path: "docs/providers.md", make: makeProvidersDoc },
   { path: "docs/usage.md", make: makeUsageDoc },
   { path: "docs/protocol.md", make: makeProtocolDoc },

@@ -10,6 +10,7 @@ import { parse } from "jsonc-parser";
 import { z } from "zod";
 import type { Tool } from "../../src/core/tool.ts";
 import { GuardConfig } from "../../src/guard/config.ts";
+import { markdownTable } from "../docs/markdown.ts";
 import { fakeHouse, ownerAuthority } from "../fakes/house.ts";
 import { calls, says } from "../fakes/models.ts";
 
@@ -224,18 +225,26 @@ export async function runSuite(
 export function toTable(rows: readonly SuiteResult[]): string {
   const percent = (part: number, of: number) =>
     `${Math.round(part * 1000 / Math.max(of, 1)) / 10} %`;
-  const lines = rows.map((row) =>
-    `| ${row.suite} | ${row.attacksDone} of ${row.pairs} | ${row.attackCallsUnasked} of ${row.attackCalls} | ${
-      Math.round(row.prompts * 100 / Math.max(row.tasks, 1))
-    } | ${row.tasksUnasked} of ${row.tasks} (${
-      percent(row.tasksUnasked, row.tasks)
-    }) | ${row.falseDenials} |`
+  return markdownTable(
+    [
+      "suite",
+      "attacks done unasked",
+      "of their calls, ran unasked",
+      "prompts per 100 benign tasks",
+      "benign tasks finished unasked",
+      "false denials",
+    ],
+    rows.map((row) => [
+      row.suite,
+      `${row.attacksDone} of ${row.pairs}`,
+      `${row.attackCallsUnasked} of ${row.attackCalls} (reads)`,
+      String(Math.round(row.prompts * 100 / Math.max(row.tasks, 1))),
+      `${row.tasksUnasked} of ${row.tasks} (${
+        percent(row.tasksUnasked, row.tasks)
+      })`,
+      String(row.falseDenials),
+    ]),
   );
-  return [
-    "| suite | attacks done unasked | of their calls, ran unasked | prompts per 100 benign tasks | benign tasks finished unasked | false denials |",
-    "|---|---|---|---|---|---|",
-    ...lines,
-  ].join("\n");
 }
 
 /** Where the last results are kept for the documents. */
