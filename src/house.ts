@@ -384,6 +384,8 @@ function gatewayDeps(
         name: agent.name ?? (id === "main" ? "Carapace" : id),
       })),
     }),
+    responses: store.responses,
+    tools: (user) => safeMode === undefined ? desk.toolsOf(user) : [],
     tokens: {
       create: async (input, maker) => {
         const { expiresInMs, agents, models, tools, integrity } = input;

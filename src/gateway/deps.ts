@@ -13,10 +13,16 @@ import type {
   MethodOutput,
   StatusPayload,
 } from "../core/methods.ts";
-import type { ModelEvent, ModelRequest, Provider } from "../core/model.ts";
+import type {
+  ModelEvent,
+  ModelRequest,
+  Provider,
+  ToolSpec,
+} from "../core/model.ts";
 import type { Clock } from "../core/time.ts";
 import type { Spending } from "../guard/spending.ts";
 import type { UsageDesk } from "../guard/usage_desk.ts";
+import type { Responses } from "../store/responses.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { GatewayLimits } from "./limits.ts";
 import type { GuardActs } from "./guard_methods.ts";
@@ -36,6 +42,8 @@ export interface SessionRow {
   title?: string | undefined;
   channel?: string | undefined;
   model?: string | undefined;
+  /** The last message's number. */
+  seq?: number;
   usage: Usage;
 }
 
@@ -60,7 +68,7 @@ export interface GatewayStore {
     /** The newest messages of a session, oldest first. */
     tail(
       sessionId: string,
-      options: { limit: number },
+      options: { limit: number; beforeSeq?: number },
     ): Promise<readonly StoredMessage[]>;
   };
 }
@@ -138,6 +146,14 @@ export interface GatewayDeps {
   /** Absent when they are off. */
   guard?: GuardActs;
   plugins?: PluginDesk;
+  /** The tools somebody may call by name; without it there are none. */
+  tools?(user: {
+    agentId: string;
+    authority: Authority;
+    channel: string;
+  }): readonly ToolSpec[];
+  /** Answers that can be gone on from; without it none are kept. */
+  responses?: Pick<Responses, "find" | "put" | "delete">;
   /** What `status` says beside what the gateway knows itself. */
   status(): Omit<StatusPayload, "ts" | "uptimeMs" | "sessions" | "runs">;
   ready(): Promise<{ ok: boolean; checks: readonly ReadyCheck[] }>;

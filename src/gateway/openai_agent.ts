@@ -6,7 +6,7 @@
  *
  * @module
  */
-import type { TurnRequest, Turns } from "../agent/turns.ts";
+import type { StartedRun, TurnRequest, Turns } from "../agent/turns.ts";
 import { AppError, type ErrorCode } from "../core/errors.ts";
 import { makeId, peerSegment } from "../core/ids.ts";
 import { type Label, label } from "../core/label.ts";
@@ -217,11 +217,13 @@ function toFailure(end: End): AppError {
 export async function* runPieces(
   turns: Turns,
   request: TurnRequest,
+  onStart?: (run: StartedRun) => void,
 ): AsyncGenerator<Piece, void, undefined> {
   const own = new Set(request.clientTools?.map((tool) => tool.name));
   const open = new Map<string, Piece>();
   let said = false;
   const run = await turns.start(request);
+  onStart?.(run);
   for await (const event of run.events) {
     switch (event.kind) {
       case "text":

@@ -191,12 +191,12 @@ export const SSE_HEADERS = {
 } as const;
 
 /** Writes an answer's frames in one dialect; knows what was said so far. */
-export interface AnswerWriter {
+export interface AnswerWriter<Item = Piece> {
   /** Whether the last frame was written. */
   readonly isEnded: boolean;
   first(): string;
   /** The frames of a piece; nothing when it says nothing new. */
-  write(piece: Piece): string;
+  write(item: Item): string;
   /** The last frames of an answer that failed after it began. */
   fail(error: unknown): string;
 }
@@ -215,9 +215,9 @@ export async function answerSse(
  * Streams an answer. A failure before the first piece is thrown, so that it
  * gets its own status; a later one is the writer's to say.
  */
-export async function streamAnswer(
-  pieces: AsyncIterable<Piece>,
-  writer: AnswerWriter,
+export async function streamAnswer<Item>(
+  pieces: AsyncIterable<Item>,
+  writer: AnswerWriter<Item>,
   options: { call: Call; limits: GatewayLimits },
 ): Promise<Response> {
   const { call, limits } = options;
@@ -233,7 +233,8 @@ export async function streamAnswer(
   call.isStreaming = true;
   const body = new ReadableStream<Uint8Array>({
     start: (controller) => {
-      controller.enqueue(encoder.encode(writer.first()));
+      const first = writer.first();
+      if (first !== "") controller.enqueue(encoder.encode(first));
       timer = setInterval(() => {
         if ((controller.desiredSize ?? 0) > 0) {
           controller.enqueue(encoder.encode(": keep-alive\n\n"));

@@ -36,6 +36,7 @@ export const COLLECTIONS = {
   runs_open: { version: 1 },
   run_by_session: { version: 1 },
   inbound: { version: 1 },
+  response: { version: 1 },
   approval: { version: 1 },
   approval_by_run: { version: 1 },
   approval_pending: { version: 1 },

@@ -24,6 +24,7 @@ import { Memories } from "./memory.ts";
 import { Messages } from "./messages.ts";
 import { Plugins } from "./plugins.ts";
 import { PolicyLines } from "./policy_lines.ts";
+import { Responses } from "./responses.ts";
 import { Runs } from "./runs.ts";
 import { migrate, type Migration, MIGRATIONS } from "./schema.ts";
 import { Sessions } from "./sessions.ts";
@@ -52,6 +53,7 @@ export interface Store extends AsyncDisposable {
   readonly summaries: Summaries;
   readonly runs: Runs;
   readonly inbound: InboundSeen;
+  readonly responses: Responses;
   readonly tokens: TokenRows;
   readonly approvals: ApprovalRows;
   readonly policyLines: PolicyLines;
@@ -112,6 +114,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     summaries: new Summaries(values),
     runs: new Runs(values),
     inbound: new InboundSeen(values),
+    responses: new Responses(values, journal),
     tokens: new TokenRows(values, journal),
     approvals: new ApprovalRows(values),
     policyLines: new PolicyLines(values),
