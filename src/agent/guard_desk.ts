@@ -8,7 +8,12 @@
  */
 import type { Authority } from "../core/authority.ts";
 import { AppError } from "../core/errors.ts";
-import type { PendingApproval, RememberedLine } from "../core/guard_methods.ts";
+import type { z } from "zod";
+import type {
+  GUARD_METHODS,
+  PendingApproval,
+  RememberedLine,
+} from "../core/guard_methods.ts";
 import { joinAll, type Label } from "../core/label.ts";
 import type { Message, StoredMessage } from "../core/message.ts";
 import type { Answer } from "../guard/approvals.ts";
@@ -24,6 +29,12 @@ import { type GuardRules, toolFacts, toRules } from "../guard/rules.ts";
 import type { Session } from "../store/sessions.ts";
 import { summaryMessages } from "./context.ts";
 import type { AgentDeps } from "./deps.ts";
+
+type Output<M extends keyof typeof GUARD_METHODS> = z.infer<
+  (typeof GUARD_METHODS)[M]["output"]
+>;
+type Explained = Output<"policy.explain">;
+type Replayed = Output<"policy.replay">["calls"][number];
 
 /** Messages of a session that are read. */
 const MESSAGES_MAX = 5_000;
@@ -158,7 +169,7 @@ export class GuardDesk {
       sessionKey: string;
       attended?: boolean | undefined;
     },
-  ) {
+  ): Promise<Explained> {
     const { session, before, history } = await this.#past(call.sessionKey);
     const input = this.#input({ tool: call.tool, args: call.args ?? {} }, {
       session,
@@ -186,12 +197,12 @@ export class GuardDesk {
   async replay(
     authority: Authority,
     options: { sessionKey: string; guard?: unknown },
-  ) {
+  ): Promise<{ calls: Replayed[] }> {
     const rules = options.guard === undefined
       ? this.#deps.settings().rules
       : toRules(GuardConfig.parse(options.guard));
     const { session, before, history } = await this.#past(options.sessionKey);
-    const calls = [];
+    const calls: Replayed[] = [];
     const shown: Message[] = [...before];
     let joined = joinAll(before.flatMap((m) => m.parts.map((p) => p.label)));
     let fetches = 0;

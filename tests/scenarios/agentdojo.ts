@@ -9,7 +9,7 @@
 import { parse } from "jsonc-parser";
 import { z } from "zod";
 import type { Tool } from "../../src/core/tool.ts";
-import { GuardConfig } from "../../src/guard/config.ts";
+import type { GuardConfig } from "../../src/guard/config.ts";
 import { markdownTable } from "../docs/markdown.ts";
 import { fakeHouse, ownerAuthority } from "../fakes/house.ts";
 import { calls, says } from "../fakes/models.ts";
@@ -279,4 +279,4 @@ async function main(args: readonly string[]): Promise<void> {
   await Deno.writeTextFile(RESULTS, `${JSON.stringify(rows, null, 2)}\n`);
 }
 
-if (import.meta.main) await main(Deno.args);
+if (import.meta.main) main(Deno.args);

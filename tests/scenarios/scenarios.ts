@@ -5,7 +5,7 @@
  */
 import { parse } from "jsonc-parser";
 import { z } from "zod";
-import { Authority } from "../../src/core/authority.ts";
+import type { Authority } from "../../src/core/authority.ts";
 import { label } from "../../src/core/label.ts";
 import type { TurnEvent } from "../../src/core/turn.ts";
 import { fakeHouse, ownerAuthority } from "../fakes/house.ts";

@@ -330,3 +330,61 @@ Deno.test("C2: a decision's row is stored before its effect, without content", a
   assert.equal(before, 1);
   assert.equal(of.acts.length + Object.keys(spy).length, 0);
 });
+
+Deno.test("C2: an ask survives kill -9, and its answer is used once", async () => {
+  await Deno.mkdir("tests/.tmp", { recursive: true });
+  const dir = await Deno.makeTempDir({ dir: "tests/.tmp" });
+  try {
+    const child = new Deno.Command(Deno.execPath(), {
+      args: [
+        "run",
+        "-A",
+        "--no-lock",
+        "--no-check",
+        new URL("c2_killed_house.ts", import.meta.url).href,
+        dir,
+      ],
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+    const reader = child.stdout.pipeThrough(new TextDecoderStream())
+      .getReader();
+    let said = "";
+    while (!said.includes("\n")) {
+      const { value, done } = await reader.read();
+      assert.ok(!done, "it asked nothing");
+      said += value;
+    }
+    child.kill("SIGKILL");
+    await child.status;
+    await reader.cancel();
+    const id = said.trim();
+    const of = world();
+    await using house = await fakeHouse({
+      dir,
+      tools: worldTools(of),
+      steps: [says("sent")],
+    });
+    const [pending] = await house.approvals.pending();
+    assert.equal(pending?.id, id);
+    const asked = Promise.withResolvers<void>();
+    const ended = Promise.withResolvers<void>();
+    using _watching = house.desk.watch((event) => {
+      if (event.kind === "ask") {
+        assert.equal(event.approvalId, id);
+        asked.resolve();
+      } else if (event.kind === "end") ended.resolve();
+    });
+    assert.equal(await house.desk.resume(), 1);
+    await asked.promise;
+    await house.approvals.answer(id, "allow-once", { by: "owner" });
+    await ended.promise;
+    assert.deepEqual(of.acts, [`mail ${EVIL}: hi`]);
+    await assert.rejects(
+      house.approvals.answer(id, "allow-once", { by: "owner" }),
+      refused(/already used/),
+    );
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});

@@ -16,6 +16,7 @@ const LIMITS = {
   schemeCharsMax: 32,
 } as const;
 
+// deno-lint-ignore no-control-regex
 const SPACE = /[\s<>"'`\\^{|}\u0000-\u001f]/;
 /** What may stand before an address that begins with `//` or `www.`. */
 const OPENER = /[\s("'=[<>]/;
