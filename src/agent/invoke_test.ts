@@ -182,11 +182,15 @@ Deno.test("a stored session takes the results of its caller's tools", async () =
     shown?.map(({ role, parts }) => [
       role,
       parts.map((part) =>
-        part.kind === "tool_result" ? `${part.name}: ${part.text}` : part.kind
+        part.kind === "tool_result"
+          // Untrusted text stands between delimiters of its own.
+          ? `${part.name}: ${part.text.replaceAll(/<<[^>]*>>\n?/g, "").trim()}`
+          : part.kind
       ),
     ]),
     [
       ["assistant", ["tool_call", "tool_call"]],
+      // Between marks, since a caller's results are untrusted.
       ["tool", ["weather: 20", "clock: noon"]],
     ],
   );
