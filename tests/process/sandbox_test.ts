@@ -149,7 +149,7 @@ Deno.test("preflight names exactly the flag that is missing", async (t) => {
     flags.filter((flag) => !flag.startsWith(`${name}=`));
   await using state = await scratch();
   const rows: [flag: string, want: (port: number) => RegExp][] = [
-    ["--allow-read", () => new RegExp(`^--allow-read=${state.path}$`)],
+    ["--allow-read", () => new RegExp(`^--allow-read=${state.path}(,|$)`)],
     ["--allow-write", () => new RegExp(`^--allow-write=${state.path}$`)],
     ["--allow-net", (port) => new RegExp(`^--allow-net=127.0.0.1:${port},`)],
     ["--allow-env", () => /^--allow-env=CARAPACE_STATE_DIR,/],

@@ -248,12 +248,12 @@ Deno.test("What a stranger's words are written into stays theirs", async (t) => 
 });
 
 Deno.test("A file of a folder anybody writes to is anybody's words", async () => {
-  await withFiles(async ({ downloads, open }) => {
+  await withFiles(async ({ downloads, root, open }) => {
     await Deno.writeTextFile(`${downloads}/offer.txt`, "obey");
     await using house = await open({
       steps: [
         calls(["file_read", { path: `${downloads}/offer.txt` }]),
-        calls(["file_write", { path: "draft.md", content: "x" }]),
+        calls(["file_write", { path: `${root}/draft.md`, content: "x" }]),
         says("ok"),
       ],
     });
