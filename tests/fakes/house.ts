@@ -9,6 +9,7 @@ import {
   SessionsConfig,
 } from "../../src/agent/config.ts";
 import { AgentDesk } from "../../src/agent/desk.ts";
+import { GuardDesk } from "../../src/agent/guard_desk.ts";
 import type { ContextSources } from "../../src/agent/sections.ts";
 import type { TurnRequest } from "../../src/agent/turns.ts";
 import { Authority, type AuthorityRecord } from "../../src/core/authority.ts";
@@ -91,6 +92,8 @@ export interface FakeHouse extends AsyncDisposable {
   models: FakeModels;
   approvals: Approvals;
   meter: GuardMeter;
+  /** What the gateway's methods for approvals and policy act on. */
+  guard: GuardDesk;
   spending: Spending;
   usage: UsageDesk;
   /** Sends a message and collects its events to the end. */
@@ -182,24 +185,25 @@ export async function fakeHouse(
     clock,
   });
   const outputs = new Outputs({ blobs: store.blobs, journal: store.journal });
+  const registry = new Registry([
+    ...options.toolDeps === undefined ? [currentTime, mathEval] : makeTools({
+      memory: new MemoryBook({
+        rows: store.memories,
+        journal: store.journal,
+        clock,
+      }),
+      outputs,
+      ...typeof options.toolDeps === "function"
+        ? options.toolDeps(store)
+        : options.toolDeps,
+    }),
+    ...options.tools ?? [],
+  ]);
   const desk = new AgentDesk({
     store,
     models,
     outputs,
-    tools: new Registry([
-      ...options.toolDeps === undefined ? [currentTime, mathEval] : makeTools({
-        memory: new MemoryBook({
-          rows: store.memories,
-          journal: store.journal,
-          clock,
-        }),
-        outputs,
-        ...typeof options.toolDeps === "function"
-          ? options.toolDeps(store)
-          : options.toolDeps,
-      }),
-      ...options.tools ?? [],
-    ]),
+    tools: registry,
     approvals,
     guard,
     ...(options.context === undefined ? {} : { context: options.context }),
@@ -217,6 +221,13 @@ export async function fakeHouse(
     models,
     approvals,
     meter: guard.meter,
+    guard: new GuardDesk({
+      store,
+      approvals,
+      guard,
+      tools: registry,
+      settings: () => settings,
+    }),
     spending,
     usage,
     say: async (text, change) =>
