@@ -20,6 +20,7 @@ import type { Env } from "./config/env.ts";
 import { storeKey } from "./config/store_key.ts";
 import { AppError, errorText } from "./core/errors.ts";
 import { PUBLIC_OWNER } from "./core/label.ts";
+import type { HookEvent, Hooks } from "./core/hooks.ts";
 import type { Log } from "./core/log.ts";
 import type { StatusPayload } from "./core/methods.ts";
 import { type Clock, repeat } from "./core/time.ts";
@@ -341,6 +342,20 @@ function makePlugins(
   return { host, desk };
 }
 
+function gatewayEvent(point: "gateway_start" | "gateway_stop"): HookEvent {
+  return { point, label: PUBLIC_OWNER };
+}
+
+/** Hooks hear of a shortened conversation as everybody else does. */
+function tellOfCompaction(desk: AgentDesk, hooks: Hooks): Disposable {
+  return desk.watch((event, { sessionKey, agentId }) => {
+    if (event.kind !== "compacted" || !hooks.has("compaction")) return;
+    const { runId } = event;
+    const label = PUBLIC_OWNER;
+    void hooks.run({ point: "compaction", label, runId, sessionKey, agentId });
+  });
+}
+
 /** Where plugins put their tools. */
 type PluginRegistry = ConstructorParameters<typeof PluginHost>[0]["registry"];
 
@@ -507,7 +522,16 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     models: { stream: paidStream({ spending, models }, gatekeeper) },
     settings: () => settings,
   });
+  const plugins = makePlugins(options, {
+    store,
+    egress,
+    registry: toolbox.registry,
+    turns: { start: (request) => desk.start(request) },
+    settings: () => settings,
+    publish: (...event) => opened?.publish(...event),
+  });
   const desk = new AgentDesk({
+    hooks: plugins.host.hooks,
     store,
     models: {
       ...engine.models,
@@ -537,16 +561,12 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     log,
   });
   opening.defer(() => desk.drain(0));
-  const plugins = makePlugins(options, {
-    store,
-    egress,
-    registry: toolbox.registry,
-    turns: desk,
-    settings: () => settings,
-    publish: (...event) => opened?.publish(...event),
-  });
   opening.use(plugins.host);
-  if (options.safeMode === undefined) await plugins.host.open();
+  opening.use(tellOfCompaction(desk, plugins.host.hooks));
+  if (options.safeMode === undefined) {
+    await plugins.host.open();
+    await plugins.host.hooks.run(gatewayEvent("gateway_start"));
+  }
   const readiness = new Readiness(probes(options, store), clock);
   const metrics = opening.use(
     new Metrics({
@@ -609,6 +629,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     stop: async ({ isRestart = false, ...options } = {}) => {
       const limitMs = options.limitMs ?? (isRestart ? RESTART_MS : DRAIN_MS);
       desk.stopAdmitting();
+      await plugins.host.hooks.run(gatewayEvent("gateway_stop"));
       await Promise.all([
         gateway.drain({ limitMs, isRestart }),
         desk.drain(limitMs),

@@ -19,6 +19,7 @@ import { toolFacts } from "../guard/rules.ts";
 import { screen } from "../guard/screen/screen.ts";
 import type { Registry } from "../tools/registry.ts";
 import type { AgentSettings } from "./deps.ts";
+import { hookCalls, hookResult } from "./hooking.ts";
 import {
   decisionRow,
   judge,
@@ -279,7 +280,13 @@ export async function* runCalls(
   const { turn } = running;
   const shown = shownTools(turn);
   const remembered = await turn.deps.approvals.remembered();
-  const judged = calls.map((call) => judge(turn, call, { shown, remembered }));
+  const { signal } = running.deadline;
+  const hooked = await hookCalls(turn, calls, signal);
+  const judged = hooked.map(({ call, refused }) =>
+    refused === undefined
+      ? judge(turn, call, { shown, remembered })
+      : stoppedByHook(call, refused)
+  );
   for (const one of judged) {
     turn.note(await decisionRow(turn, one));
     yield decided(one);
@@ -294,11 +301,27 @@ export async function* runCalls(
   } else {
     for (const one of judged) results.push(yield* runAlone(running, one));
   }
+  for (const [n, result] of results.entries()) {
+    const notes = hooked[n]?.notes ?? "";
+    results[n] = await hookResult(turn, result, { notes, signal });
+  }
   for (const result of results) {
     const { callId, name, text, isError } = result;
     yield { kind: "tool_result", callId, name, text, isError };
   }
   return results;
+}
+
+/** A call that a hook does not let through is never judged. */
+function stoppedByHook(call: ToolCallPart, reason: string): Judged {
+  return {
+    call,
+    tool: undefined,
+    facts: undefined,
+    input: undefined,
+    decision: { verdict: "deny", rule: "hook", reason },
+    read: [],
+  };
 }
 
 function leaves({ facts, decision }: Judged): boolean {

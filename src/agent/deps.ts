@@ -4,6 +4,7 @@
  * @module
  */
 import type { Authority, AuthorityRecord } from "../core/authority.ts";
+import type { Hooks } from "../core/hooks.ts";
 import type { Log } from "../core/log.ts";
 import type { ModelEvent, ModelRequest } from "../core/model.ts";
 import type { Clock } from "../core/time.ts";
@@ -79,6 +80,8 @@ export interface AgentDeps {
   isLive(record: AuthorityRecord): Promise<boolean> | boolean;
   /** Keeps results that are too long; without it they are cut. */
   outputs?: Pick<Outputs, "keep">;
+  /** Who looks on, changes or stops; nobody where it is absent. */
+  hooks?: Hooks;
   clock: Clock;
   log: Log;
 }

@@ -22,6 +22,7 @@ import { toolsFor, type ToolUser } from "./calls.ts";
 import { findCommand, runCommand } from "./commands.ts";
 import { Deadline } from "./deadline.ts";
 import type { AgentDeps } from "./deps.ts";
+import { hookMessage, tellHooks } from "./hooking.ts";
 import { Lanes, Slots } from "./lanes.ts";
 import { Operations } from "./operations.ts";
 import { Pasts } from "./pasts.ts";
@@ -225,11 +226,11 @@ export class AgentDesk implements Turns {
   }
 
   async #startOnce(
-    request: TurnRequest,
+    asked: TurnRequest,
     agentId: string,
     deadline: Deadline,
   ): Promise<StartedRun> {
-    const { inbound } = request;
+    const { inbound } = asked;
     const { store, clock } = this.#deps;
     const seen = await store.inbound.find(
       inbound.channel,
@@ -239,9 +240,13 @@ export class AgentDesk implements Turns {
     if (seen !== undefined) return await this.#duplicateOf(seen.runId);
     const now = clock.now();
     const runId = makeId("run", now);
-    const isTransient = request.sessionKey === undefined;
-    const key = request.sessionKey ?? `agent:${agentId}:transient:${runId}`;
+    const isTransient = asked.sessionKey === undefined;
+    const key = asked.sessionKey ?? `agent:${agentId}:transient:${runId}`;
     const command = findCommand(inbound.text);
+    // A command is for the gateway itself: no hook stands before /stop.
+    const request = command === undefined
+      ? await hookMessage(this.#deps, asked)
+      : asked;
     const { session, isNew } = isTransient
       ? { session: this.#draft(request, { key, agentId }), isNew: true }
       : {
@@ -479,6 +484,7 @@ export class AgentDesk implements Turns {
       if (again !== undefined) return again;
       const session = this.#draft(request, { key, agentId });
       await store.journal.commit(store.sessions.rows(session));
+      tellHooks(this.#deps, "session_start", session);
       return session;
     })();
     this.#opening.set(key, opening);

@@ -20,6 +20,7 @@ import { normalUrl } from "../guard/destinations.ts";
 import { ReplyFilter } from "../guard/screen/reply.ts";
 import { askReply, runCalls } from "./calls.ts";
 import { pendingCalls } from "./context.ts";
+import { holdsReply } from "./hooking.ts";
 import { factsOf } from "./judging.ts";
 import { inputTokensOf, meteredStream } from "./metered.ts";
 import { assembleTurn, makeRoom } from "./overflow.ts";
@@ -108,7 +109,8 @@ async function* callModel(
   const { turn, deadline } = running;
   const { model, hasFallback } = chain;
   const answer = new Answer(turn.joined);
-  const reply = replyDecision(turn);
+  const isShown = replyDecision(turn).verdict === "allow" &&
+    !holdsReply(turn.deps);
   const words = replyFilter(turn);
   const thoughts = turn.deps.guard.secrets().filter();
   const { request, account, estimate } = assembleTurn(turn, model);
@@ -125,7 +127,7 @@ async function* callModel(
         const text = words.push(event.text);
         if (text === "") continue;
         answer.take({ ...event, text });
-        if (reply.verdict === "allow") yield { kind: "text", text };
+        if (isShown) yield { kind: "text", text };
         continue;
       }
       if (event.kind === "thinking") {
@@ -138,7 +140,7 @@ async function* callModel(
       const rest = words.end();
       if (rest !== "") {
         answer.take({ kind: "text", text: rest });
-        if (reply.verdict === "allow") yield { kind: "text", text: rest };
+        if (isShown) yield { kind: "text", text: rest };
       }
       answer.take(event);
       if (event.kind === "tool_call") {
@@ -150,7 +152,7 @@ async function* callModel(
     const rest = words.end();
     if (rest !== "") {
       answer.take({ kind: "text", text: rest });
-      if (reply.verdict === "allow") yield { kind: "text", text: rest };
+      if (isShown) yield { kind: "text", text: rest };
     }
   } catch (error) {
     chain.hasSpoken = answer.parts.length > 0;

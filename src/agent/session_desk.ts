@@ -27,6 +27,7 @@ import {
   measure,
 } from "./context.ts";
 import type { AgentDeps } from "./deps.ts";
+import { tellHooks } from "./hooking.ts";
 import type { Lanes, Slots } from "./lanes.ts";
 import type { Past, Pasts } from "./pasts.ts";
 import type { Holders } from "./queue.ts";
@@ -268,6 +269,7 @@ export class SessionDesk {
 
   /** The session as it is put away, under a key of its own. */
   #away(session: Session): Session {
+    tellHooks(this.#deps, "session_end", session);
     const at = this.#deps.clock.now();
     return {
       ...session,

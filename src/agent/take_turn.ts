@@ -26,6 +26,7 @@ import type { Deadline } from "./deadline.ts";
 import type { AgentDeps, AgentSettings } from "./deps.ts";
 import { runInvoked, toCallPart } from "./invoke.ts";
 import type { Lanes, Slots } from "./lanes.ts";
+import { hookReply, hookTurn } from "./hooking.ts";
 import { type LoopEnd, runLoop } from "./loop.ts";
 import type { Past, Pasts } from "./pasts.ts";
 import { gatherSections, isPrivateTo } from "./sections.ts";
@@ -363,7 +364,9 @@ async function* runTurn(
       (await deps.models.chosen()).model;
     const model = await deps.models.settle(named, deadline.signal);
     await addSections(turn, model);
-    const end = yield* runLoop(running, model);
+    const before = await hookTurn(turn, deadline.signal);
+    const looped = before ?? (yield* runLoop(running, model));
+    const end = yield* hookReply(turn, looped, deadline.signal);
     place.holder?.close();
     yield* finish(deps, turn, { run: turn.run, end, deadline, model });
     if (!turn.hasUnsaved) desk.pasts.hold(turn.session, turn);

@@ -140,6 +140,14 @@ export class Turn {
     return this.#unsaved.length > 0 || this.#savedSession !== this.session;
   }
 
+  /** Something of this label went into the conversation without being a message. */
+  taint(label: Label): void {
+    this.session = {
+      ...this.session,
+      joined: join(this.session.joined, label),
+    };
+  }
+
   /** Counts a model call's tokens to the run and the session. */
   spend(usage: Usage): void {
     this.run = { ...this.run, usage: addUsage(this.run.usage, usage) };

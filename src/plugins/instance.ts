@@ -136,13 +136,14 @@ export class Instance implements Disposable {
   #tool(offered: PluginTool): Tool {
     const { id } = this;
     const { name, description, effect, destinations } = offered;
+    const implied = impliedEffect(this.can);
     return tool({
       name: toolName(id, name),
       about: description,
       input: toInputSchema(offered.input, `tool "${name}"`),
       scope: "chat",
       effect,
-      implied: impliedEffect(this.can),
+      ...implied === "none" ? {} : { implied },
       // Whatever the manifest says: a guest's words are nobody's we trust.
       result: { integrity: "untrusted", secrecy: offered.result.secrecy },
       destinations,

@@ -239,7 +239,9 @@ async function load(order: LoadOrder): Promise<Guest | undefined> {
     scope.postMessage({
       kind: "refused",
       code: error instanceof AppError ? error.code : "bad_input",
-      message: errorText(error),
+      message: error instanceof WebAssembly.RuntimeError
+        ? `its start function trapped or used up its fuel: ${errorText(error)}`
+        : errorText(error),
       ...error instanceof AppError && error.hint !== undefined
         ? { hint: error.hint }
         : {},
