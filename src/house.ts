@@ -10,6 +10,13 @@
 import { AgentDesk } from "./agent/desk.ts";
 import { GuardDesk } from "./agent/guard_desk.ts";
 import type { AgentSettings, Models } from "./agent/deps.ts";
+import {
+  childRunner,
+  type HelperDeps,
+  modelAsker,
+  ownerCarrier,
+  sessionCarrier,
+} from "./agent/helpers.ts";
 import { paidStream } from "./agent/metered.ts";
 import { makePluginWorld } from "./agent/plugin_world.ts";
 import type { Turns } from "./agent/turns.ts";
@@ -52,7 +59,7 @@ import { lockState, readHolder } from "./store/files.ts";
 import { memorySpace } from "./store/memory.ts";
 import { openStore, type Store } from "./store/store.ts";
 import { mcpServersOf } from "./tools/mcp/config.ts";
-import { openTools } from "./tools/open.ts";
+import { openTools, type OpenToolsOptions } from "./tools/open.ts";
 import type { ProgramPipe } from "./tools/runner.ts";
 
 /** How long a stop waits for turns that run. */
@@ -465,6 +472,46 @@ function probes(options: HouseOptions, store: Store): Probe[] {
   ];
 }
 
+/** What tools may ask of the rest of the house. */
+function toolRoof(
+  { clock, safeMode }: HouseOptions,
+  rooms: {
+    helpers: HelperDeps;
+    models: Pick<Models, "settle" | "chosen" | "stream">;
+    spending: Spending;
+    settings(): Settings;
+    publish: Gateway["publish"];
+  },
+): OpenToolsOptions["roof"] {
+  const { helpers, models, spending, settings, publish } = rooms;
+  if (safeMode !== undefined) return { config: settings };
+  const show = (
+    sessionKey: string,
+    { runId, text }: { runId: string; text: string },
+  ) => {
+    let seen = 0;
+    const timestamp = clock.now();
+    const content = [{ type: "text", text }];
+    const message = { role: "assistant", content, timestamp };
+    publish(
+      "chat",
+      { runId, sessionKey, seq: 0, state: "final", message },
+      (caller) => caller.isOwner && ++seen > 0,
+    );
+    return seen;
+  };
+  return {
+    config: settings,
+    carriers: [ownerCarrier({ clock, show }), sessionCarrier(helpers)],
+    runChild: childRunner(helpers),
+    askModel: modelAsker({
+      models,
+      settings: () => agentSettings(settings()),
+      paid: (payer) => paidStream({ spending, models }, payer),
+    }),
+  };
+}
+
 /**
  * Opens a house.
  *
@@ -510,6 +557,17 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       store,
       stateDir,
       pipe: options.pipe,
+      roof: toolRoof(options, {
+        helpers: {
+          turns: (): AgentDesk => desk,
+          sessions: store.sessions,
+          clock,
+        },
+        models: engine.models,
+        spending,
+        settings: () => settings,
+        publish: (...event) => opened?.publish(...event),
+      }),
       clock,
       log,
     }),

@@ -115,12 +115,14 @@ async function runTool(
   running: Running,
   judged: Judged & { tool: Tool },
 ): Promise<ToolResultPart> {
-  const { turn, deadline } = running;
+  const { turn, deadline, seat } = running;
   const { call, tool, input } = judged;
   const { limits } = turn.settings;
   using limit = limitSignal(
     deadline.signal,
-    Math.min(limits.toolMs, tool.limitMs ?? limits.toolMs),
+    tool.waits === true
+      ? tool.limitMs ?? limits.toolMs
+      : Math.min(limits.toolMs, tool.limitMs ?? limits.toolMs),
   );
   let output: ToolOutput;
   const stopped = Promise.withResolvers<never>();
@@ -129,7 +131,7 @@ async function runTool(
   limit.signal.addEventListener("abort", onAbort, { once: true });
   try {
     limit.signal.throwIfAborted();
-    const ran = await Promise.race([
+    const run = () => Promise.race([
       tool.run(input, {
         runId: turn.run.id,
         sessionKey: turn.session.key,
@@ -142,6 +144,7 @@ async function runTool(
       }),
       stopped.promise,
     ]);
+    const ran = await (tool.waits === true ? seat.away(run) : run());
     output = typeof ran === "string" ? { text: ran } : ran;
   } catch (error) {
     deadline.signal.throwIfAborted();
@@ -256,7 +259,8 @@ export async function* askReply(
   return settled;
 }
 
-function isEffectFree({ facts, decision }: Judged): boolean {
+function isEffectFree({ facts, decision, tool }: Judged): boolean {
+  if (tool?.waits === true) return false; // a place is given back by one only
   return facts === undefined ||
     decision.verdict === "allow" &&
       ["none", "read_private", "fetch"].includes(effectiveEffect(facts));

@@ -79,6 +79,11 @@ export interface Tool<Input = unknown> {
   destinations: readonly Destination[];
   /** The default limit of a call is the agent's; a tool may state a lower one. */
   limitMs?: number;
+  /**
+   * It waits for another run, which needs a place: the call's own is given back
+   * meanwhile, and only `limitMs` limits it.
+   */
+  waits?: true;
   run(
     input: Input,
     context: ToolContext,

@@ -5,6 +5,11 @@
  * @module
  */
 import type { Tool } from "../core/tool.ts";
+import { configRead } from "./config_read.ts";
+import { type AskModel, mediaAnalyze } from "./media.ts";
+import { type Carrier, messageSend } from "./message.ts";
+import { type SessionDeps, sessionTools } from "./sessions.ts";
+import { type RunChild, sessionSpawn } from "./spawn.ts";
 import type { FileDesk } from "./files/desk.ts";
 import { fileTools } from "./files/files.ts";
 import { execTool } from "./exec.ts";
@@ -25,6 +30,12 @@ import { webSearch } from "./web/search.ts";
 export interface ToolDeps {
   memory: MemoryBook;
   outputs: Outputs;
+  sessions?: SessionDeps;
+  /** The whole configuration, as it is now. */
+  config?: () => unknown;
+  carriers?: readonly Carrier[];
+  runChild?: RunChild;
+  askModel?: AskModel;
   /** Set when there are roots. */
   files?: FileDesk;
   /** Set when folders of skills are named. */
@@ -40,6 +51,7 @@ export interface ToolDeps {
 /** The tools, those that every conversation may need first. */
 export function makeTools(deps: ToolDeps): Tool[] {
   const { memory, outputs, files, web, search, exec, skills } = deps;
+  const { sessions, config, carriers = [], runChild, askModel } = deps;
   return [
     currentTime,
     mathEval,
@@ -49,7 +61,14 @@ export function makeTools(deps: ToolDeps): Tool[] {
     ...web === undefined ? [] : [webFetch(web)],
     ...search === undefined ? [] : [webSearch(search.config, search)],
     ...files === undefined ? [] : fileTools(files),
+    ...carriers.length === 0 ? [] : [messageSend(carriers)],
+    ...sessions === undefined ? [] : sessionTools(sessions),
+    ...config === undefined ? [] : [configRead(config)],
     ...skills === undefined ? [] : [skillTool(skills)],
+    ...files === undefined || askModel === undefined
+      ? []
+      : [mediaAnalyze({ files, ask: askModel })],
+    ...runChild === undefined ? [] : [sessionSpawn(runChild)],
     ...exec === undefined ? [] : execTools(exec),
   ];
 }

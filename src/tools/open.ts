@@ -34,9 +34,17 @@ export interface OpenToolsOptions {
   egress: Egress;
   store: Pick<
     Store,
-    "journal" | "memories" | "blobs" | "fileLabels" | "mcpPins"
+    | "sessions"
+    | "messages"
+    | "journal"
+    | "memories"
+    | "blobs"
+    | "fileLabels"
+    | "mcpPins"
   >;
   stateDir: string;
+  /** What the agent and the roof can do for tools. */
+  roof: Pick<ToolDeps, "config" | "carriers" | "runChild" | "askModel">;
   /** The way to the launcher; absent when nothing may be run. */
   pipe?: ProgramPipe | undefined;
   clock: Clock;
@@ -69,6 +77,8 @@ export async function openTools(options: OpenToolsOptions): Promise<Toolbox> {
   const registry = new Registry(makeTools({
     memory,
     outputs,
+    ...options.roof,
+    sessions: { sessions: store.sessions, messages: store.messages },
     ...openWeb(options),
     ...openSearch(options),
     ...openFiles(options),
