@@ -147,23 +147,37 @@ function hexTexts(run: string): string[] {
   return texts;
 }
 
-const ROT13 = (text: string) =>
-  text.replaceAll(/[a-z]/gi, (c) => {
-    const base = c <= "Z" ? 65 : 97;
-    return String.fromCharCode((c.charCodeAt(0) - base + 13) % 26 + base);
-  });
+/** Latin letters of a folded text, thirteen on. */
+function rotated(folded: string): string {
+  let text = "";
+  for (let n = 0; n < folded.length; n++) {
+    const code = folded.charCodeAt(n);
+    text += code >= 97 && code <= 122
+      ? String.fromCharCode((code - 84) % 26 + 97)
+      : folded.charAt(n);
+  }
+  return text;
+}
 
-/** What a text may say, undone from the usual encodings. */
-function readings(text: string): string[] {
+function reversed(folded: string): string {
+  let text = "";
+  for (let n = folded.length - 1; n >= 0; n--) text += folded.charAt(n);
+  return text;
+}
+
+/** What a text may say, undone from the usual encodings; folded. */
+function* readings(text: string): Generator<string, void, undefined> {
   const plain = percentDecoded(text);
-  const all = [plain, [...plain].reverse().join(""), ROT13(plain)];
+  const folded = fold(plain);
+  yield folded;
+  yield reversed(folded);
+  yield rotated(folded);
   for (const [run] of plain.matchAll(/[A-Za-z0-9+/_=-]{16,}/g)) {
-    all.push(...base64Texts(run));
+    for (const decoded of base64Texts(run)) yield fold(decoded);
   }
   for (const [run] of plain.matchAll(/(?:[0-9a-f]{2}[^0-9a-z]?){8,}/gi)) {
-    all.push(...hexTexts(run));
+    for (const decoded of hexTexts(run)) yield fold(decoded);
   }
-  return all;
 }
 
 /** What a URL is held against. */
@@ -212,11 +226,12 @@ export function whyNotPlain(url: URL, known: Known): string | undefined {
   const others = percentDecoded(text).split(/([^\p{L}]+)/u)
     .map((word) => known.isOwnersWord(word) ? "\n" : word).join("");
   for (const reading of readings(others.replaceAll("\n", " "))) {
-    if (holdsWindow(fold(reading), known.secret)) {
+    if (holdsWindow(reading, known.secret)) {
       return "it carries text of a private part";
     }
   }
   for (const [run] of percentDecoded(text).matchAll(/[\p{L}\p{N}]{4,64}/gu)) {
+    if (!/\d/.test(run)) continue;
     const token = run.toLowerCase();
     if (
       known.secret.some((index) => index.tokens.has(token)) &&
@@ -224,10 +239,16 @@ export function whyNotPlain(url: URL, known: Known): string | undefined {
     ) return "it carries a number or code of a private part";
   }
   if (known.secret.length === 0) return undefined;
+  const runs = text.match(/[A-Za-z0-9+_=%~-]{2,}/g) ?? [];
+  const isShort = runs.reduce((sum, run) => sum + run.length, 0) <=
+    FETCH_LIMITS.newCharsMax;
   let fresh = 0;
-  for (const [run] of text.matchAll(/[A-Za-z0-9+_=%~-]{2,}/g)) {
+  for (const run of runs) {
+    const opaque = isOpaque(run);
+    // What is short and no blob need not be looked for in what was read.
+    if (isShort && !opaque) continue;
     if (known.isOwnersWord(run) || known.isPublicText(run)) continue;
-    if (isOpaque(run)) return "it carries an opaque text that nobody wrote";
+    if (opaque) return "it carries an opaque text that nobody wrote";
     fresh += run.length;
   }
   return fresh > FETCH_LIMITS.newCharsMax
