@@ -107,7 +107,7 @@ Deno.test("authority only shrinks", async (t) => {
     },
   );
   await t.step("revoked, its sockets close and its run ends", async () => {
-    const one = await client(gateway, chat.token);
+    using one = await client(gateway, chat.token);
     const notices: string[] = [];
     using _listening = one.listen(({ kind }) => void notices.push(kind));
     const { runId } = await one.call("chat.send", {
@@ -127,7 +127,6 @@ Deno.test("authority only shrinks", async (t) => {
     assert.ok(request);
     await request.closed;
     await until("the end of its socket", () => notices.includes("lost"));
-    one[Symbol.dispose]();
     assert.equal((await models(chat.token)).status, 401);
   });
 });
