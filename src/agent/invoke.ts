@@ -19,16 +19,23 @@ import type { NamedCall, TurnRequest, Turns } from "./turns.ts";
 
 /** Its id among a run's calls: there is only this one. */
 const CALL_ID = "call_1";
+/** Says with a run's end that the call did not come out well. */
+const FAILED = "The call failed";
 
-/** How a named call came out. */
+/**
+ * How a named call came out: it ran and answered, it ran and failed, it was not
+ * allowed, or there is no such tool or its arguments do not fit.
+ */
+export type InvokedOutcome = "done" | "failed" | "denied" | "unfit";
+
+/** A named call's end. */
 export interface Invoked {
   runId: string;
-  /** What was decided last, and why. */
-  verdict: "allow" | "deny";
+  outcome: InvokedOutcome;
+  /** What was decided last, in words. */
   reason: string;
   /** What the tool said, or why it did not run. */
   text: string;
-  isError: boolean;
 }
 
 /** What a caller must say of itself; `inbound` carries its label and its name. */
@@ -50,13 +57,58 @@ export async function* runInvoked(
   const results = yield* runCalls(running, pendingCalls(turn.history));
   turn.append("tool", results);
   const decision = replyDecision(turn);
-  return decision.verdict === "allow"
-    ? { reason: "done", reply: results.map(({ text }) => text).join("\n") }
-    : {
+  if (decision.verdict !== "allow") {
+    return {
       reason: "denied",
       reply: "",
       message: `The result was held back: ${decision.reason}`,
     };
+  }
+  return {
+    reason: "done",
+    reply: results.map(({ text }) => text).join("\n"),
+    ...(results.some(({ isError }) => isError) ? { message: FAILED } : {}),
+  };
+}
+
+/** What happened in a run, read from its events. */
+class Reading {
+  #verdict: "allow" | "deny" = "deny";
+  #reason = "";
+  #reply = "";
+  #isError: boolean | undefined;
+
+  take(event: TurnEvent): void {
+    if (event.kind === "decision") {
+      this.#verdict = event.verdict === "allow" ? "allow" : "deny";
+      this.#reason = event.reason;
+    } else if (event.kind === "tool_result") this.#isError = event.isError;
+    else if (event.kind === "reply") this.#reply = event.text;
+  }
+
+  end(end: Extract<TurnEvent, { kind: "end" }>): Omit<Invoked, "runId"> {
+    if (end.reason === "denied") {
+      const reason = end.message ?? "it was denied";
+      return { outcome: "denied", reason, text: reason };
+    }
+    if (end.reason !== "done") {
+      throw new AppError(
+        end.reason === "time" ? "timeout" : "unavailable",
+        end.message ?? `The call ended: ${end.reason}`,
+        end.hint === undefined ? {} : { hint: end.hint },
+      );
+    }
+    const text = this.#reply;
+    // Its events are gone: the same call was answered before.
+    const isError = this.#isError ?? end.message === FAILED;
+    const hasRun = this.#isError === undefined || this.#verdict === "allow";
+    const outcome = hasRun
+      ? isError ? "failed" : "done"
+      : /^(?:The arguments|There is no tool) /.test(this.#reason)
+      ? "unfit"
+      : "denied";
+    return { outcome, reason: this.#reason, text };
+  }
 }
 
 /**
@@ -70,36 +122,12 @@ export async function invokeTool(
   request: InvokeRequest,
 ): Promise<Invoked> {
   const run = await turns.start(request);
-  let verdict: Invoked["verdict"] = "deny";
-  let reason = "";
-  let result: Extract<TurnEvent, { kind: "tool_result" }> | undefined;
+  const reading = new Reading();
   for await (const event of run.events) {
-    if (event.kind === "decision") {
-      verdict = event.verdict === "allow" ? "allow" : "deny";
-      reason = event.reason;
-    } else if (event.kind === "tool_result") result = event;
-    else if (event.kind === "end") {
-      request.signal.throwIfAborted();
-      if (event.reason === "denied") {
-        const text = event.message ?? "";
-        return {
-          runId: run.runId,
-          verdict: "deny",
-          reason: text,
-          text,
-          isError: true,
-        };
-      }
-      if (event.reason !== "done" || result === undefined) {
-        throw new AppError(
-          event.reason === "time" ? "timeout" : "unavailable",
-          event.message ?? `The call ended: ${event.reason}`,
-          event.hint === undefined ? {} : { hint: event.hint },
-        );
-      }
-      const { text, isError } = result;
-      return { runId: run.runId, verdict, reason, text, isError };
-    }
+    reading.take(event);
+    if (event.kind !== "end") continue;
+    request.signal.throwIfAborted();
+    return { runId: run.runId, ...reading.end(event) };
   }
   throw new AppError("internal", "The call's events broke off");
 }

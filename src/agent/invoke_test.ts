@@ -52,15 +52,30 @@ Deno.test("a tool runs by name, without a model", async () => {
   await using house = await fakeHouse({ steps: [] });
   const call = { name: "math_eval", args: { expression: "6*7" } };
   const done = await invoke(house, call);
-  assert.deepEqual([done.verdict, done.text, done.isError], [
-    "allow",
-    "42",
-    false,
-  ]);
+  assert.deepEqual([done.outcome, done.text], ["done", "42"]);
   assert.equal(house.models.requests.length, 0);
   const run = await house.store.runs.find(done.runId);
   assert.equal(run?.state, "done");
   assert.equal(run?.transient, true);
+});
+
+Deno.test("the same call twice runs once, and is answered twice", async () => {
+  await using house = await fakeHouse({ tools: [send] });
+  sent.length = 0;
+  const { inbound } = request("");
+  const call = { name: "send", args: { to: "a@b.example", text: "x" } };
+  const first = await invoke(house, call, { inbound });
+  const again = await invoke(house, call, { inbound });
+  assert.deepEqual(sent, ["x"]);
+  assert.equal(again.runId, first.runId);
+  assert.deepEqual([again.outcome, again.text], ["done", "sent"]);
+  const bad = request("").inbound;
+  const wrong = { name: "send", args: {} };
+  assert.equal((await invoke(house, wrong, { inbound: bad })).outcome, "unfit");
+  assert.equal(
+    (await invoke(house, wrong, { inbound: bad })).outcome,
+    "failed",
+  );
 });
 
 Deno.test("what does not fit is said, nothing runs", async (t) => {
@@ -70,34 +85,43 @@ Deno.test("what does not fit is said, nothing runs", async (t) => {
     why: string,
     call: { name: string; args: unknown },
     change: Parameters<typeof invoke>[2],
+    outcome: Invoked["outcome"],
     want: RegExp,
   ][] = [
-    ["unknown", { name: "nonesuch", args: {} }, {}, /no tool "nonesuch"/],
-    ["arguments", { name: "send", args: { to: 1 } }, {}, /do not fit/],
+    [
+      "unknown",
+      { name: "nonesuch", args: {} },
+      {},
+      "unfit",
+      /no tool "nonesuch"/,
+    ],
+    ["arguments", { name: "send", args: { to: 1 } }, {}, "unfit", /do not fit/],
     [
       "not the credential's",
       { name: "send", args: { to: "a@b.example", text: "x" } },
       { authority: ownerAuthority({ tools: ["math_eval"] }) },
+      "unfit",
       /no tool "send" here/,
     ],
     [
       "no scope",
       { name: "send", args: { to: "a@b.example", text: "x" } },
       { authority: ownerAuthority({ scopes: ["chat"] }) },
+      "unfit",
       /no tool "send" here/,
     ],
     [
       "a program's words, nobody to ask",
       { name: "send", args: { to: "a@b.example", text: "x" } },
       { untrusted: true, attended: false },
+      "denied",
       /nobody is there to ask/,
     ],
   ];
-  for (const [why, call, change, want] of rows) {
+  for (const [why, call, change, outcome, want] of rows) {
     await t.step(why, async () => {
       const done = await invoke(house, call, change);
-      assert.equal(done.isError, true);
-      assert.equal(done.verdict, "deny");
+      assert.equal(done.outcome, outcome);
       assert.match(done.text, want);
     });
   }
@@ -119,7 +143,7 @@ Deno.test("an ask goes to the owner, whose answer counts once", async () => {
   const id = await asked.promise;
   await house.approvals.answer(id, "allow-once", { by: "owner" });
   const done = await going;
-  assert.equal(done.verdict, "allow");
+  assert.equal(done.outcome, "done");
   assert.deepEqual(sent, ["hello"]);
 });
 
@@ -183,14 +207,12 @@ Deno.test("a stored session takes the results of its caller's tools", async () =
       role,
       parts.map((part) =>
         part.kind === "tool_result"
-          // Untrusted text stands between delimiters of its own.
-          ? `${part.name}: ${part.text.replaceAll(/<<[^>]*>>\n?/g, "").trim()}`
+          ? `${part.name}: ${part.text.split("\n")[1]}`
           : part.kind
       ),
     ]),
     [
       ["assistant", ["tool_call", "tool_call"]],
-      // Between marks, since a caller's results are untrusted.
       ["tool", ["weather: 20", "clock: noon"]],
     ],
   );

@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { createEmbeddings } from "./embeddings.ts";
+import { mcp } from "./mcp.ts";
 import { countTokens, createMessage } from "./messages/messages.ts";
 import {
   createResponse,
@@ -10,9 +12,31 @@ import {
   getResponse,
 } from "./responses/responses.ts";
 import type { Route } from "./routes.ts";
+import { toolsInvoke } from "./invoke.ts";
 
 /** Part of `ROUTES`. */
 export const API_ROUTES: readonly Route[] = [
+  {
+    method: "POST",
+    path: "/v1/embeddings",
+    scope: "chat",
+    about: "Sent on to a vendor that has them",
+    handle: createEmbeddings,
+  },
+  {
+    method: "POST",
+    path: "/tools/invoke",
+    scope: "tools",
+    about: "One tool by name, decided as an agent's call is",
+    handle: toolsInvoke,
+  },
+  {
+    method: "POST",
+    path: "/mcp",
+    scope: "tools",
+    about: "The same tools, and sessions to read, for clients that speak MCP",
+    handle: mcp,
+  },
   {
     method: "POST",
     path: "/v1/responses",

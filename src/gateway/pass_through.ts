@@ -142,6 +142,8 @@ function toUsage(value: Record<string, unknown>): Usage | undefined {
 export interface ForwardOptions {
   call: Call;
   limits: GatewayLimits;
+  /** @default "/chat/completions" */
+  path?: string;
   forward(
     path: string,
     body: Uint8Array<ArrayBuffer>,
@@ -162,7 +164,7 @@ export async function forwardChat(
   const { call, limits } = options;
   const { signal } = call;
   const answer = await options.forward(
-    "/chat/completions",
+    options.path ?? "/chat/completions",
     encoder.encode(body),
     signal,
   );

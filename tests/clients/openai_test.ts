@@ -37,6 +37,29 @@ Deno.test("models: the list, one by name, and none", async () => {
   await assert.rejects(api.models.retrieve("nowhere:x"), OpenAI.NotFoundError);
 });
 
+Deno.test("embeddings are passed on, and are no agent's", async () => {
+  await using house = await openRealHouse();
+  const api = client(house);
+  const { data } = await api.embeddings.create({
+    model: "openai/gpt-embed",
+    input: "x",
+    encoding_format: "float",
+  });
+  assert.deepEqual(data[0]?.embedding, [0.1, 0.2, 0.3]);
+  assert.equal(house.openai.requests[0]?.body.model, "gpt-embed");
+  for (const model of ["carapace", "anthropic:claude-test"]) {
+    await assert.rejects(
+      api.embeddings.create({ model, input: "x" }),
+      OpenAI.BadRequestError,
+    );
+  }
+  const narrow = client(house, await house.token({ models: [] }));
+  await assert.rejects(
+    narrow.embeddings.create({ model: "openai/gpt-embed", input: "x" }),
+    OpenAI.PermissionDeniedError,
+  );
+});
+
 Deno.test("responses: an agent answers, whole and streamed, and goes on", async (t) => {
   await using house = await openRealHouse({
     script: [say("Nice to ", "meet you, Ann"), say("You are Ann"), say("Hm")],
