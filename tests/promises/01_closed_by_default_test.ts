@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { ROUTES } from "../../src/gateway/routes.ts";
 import { type Gateway, start, tokenOf } from "../process/gateways.ts";
-import { scratch } from "../process/processes.ts";
+import { readProc, scratch } from "../process/processes.ts";
 
 /** A request as bytes: `fetch` chooses its own Host and Origin. */
 async function raw(
@@ -43,7 +43,7 @@ async function listeningOn(port: number): Promise<string[]> {
   const hex = port.toString(16).toUpperCase().padStart(4, "0");
   const found: string[] = [];
   for (const table of ["tcp", "tcp6"]) {
-    const text = await Deno.readTextFile(`/proc/net/${table}`).catch(() => "");
+    const text = await readProc(`/proc/net/${table}`);
     for (const line of text.split("\n")) {
       const [, local = "", , state] = line.trim().split(/\s+/);
       if (state === "0A" && local.endsWith(`:${hex}`)) found.push(local);

@@ -8,6 +8,7 @@ import {
   freePort,
   LAUNCHER_FLAGS,
   Proc,
+  readProc,
   root,
   scratch,
 } from "../process/processes.ts";
@@ -46,9 +47,7 @@ Deno.test("least privilege, computed", async (t) => {
     fn: async () => {
       using one = await client(gateway);
       const pid = await servicePid(one);
-      const argv = (await Deno.readTextFile(`/proc/${pid}/cmdline`)).split(
-        "\0",
-      );
+      const argv = (await readProc(`/proc/${pid}/cmdline`)).split("\0");
       const isPermission = (arg: string) => /^(-A|--(allow|deny)-)/.test(arg);
       assert.deepEqual(argv.filter(isPermission), flags.filter(isPermission));
       for (const flag of flags) assert.ok(argv.includes(flag), flag);
