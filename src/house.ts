@@ -407,7 +407,7 @@ function gatewayDeps(
       })),
     }),
     responses: store.responses,
-    tools: (user) => safeMode === undefined ? desk.toolsOf(user) : [],
+    toolsOf: (user) => safeMode === undefined ? desk.toolsOf(user) : [],
     tokens: {
       create: async (input, maker) => {
         const { expiresInMs, agents, models, tools, integrity } = input;

@@ -147,7 +147,7 @@ export interface GatewayDeps {
   guard?: GuardActs;
   plugins?: PluginDesk;
   /** The tools somebody may call by name; without it there are none. */
-  tools?(user: {
+  toolsOf?(user: {
     agentId: string;
     authority: Authority;
     channel: string;

@@ -53,7 +53,7 @@ export function toolsOf(
   agentId = on.deps.agents().defaultId,
 ): readonly ToolSpec[] {
   const { authority } = caller;
-  return on.deps.tools?.({ agentId, authority, channel: "http" }) ?? [];
+  return on.deps.toolsOf?.({ agentId, authority, channel: "http" }) ?? [];
 }
 
 /**
