@@ -59,7 +59,11 @@ import { lockState, readHolder } from "./store/files.ts";
 import { memorySpace } from "./store/memory.ts";
 import { openStore, type Store } from "./store/store.ts";
 import { mcpServersOf } from "./tools/mcp/config.ts";
-import { openTools, type OpenToolsOptions } from "./tools/open.ts";
+import {
+  openTools,
+  type OpenToolsOptions,
+  type Toolbox,
+} from "./tools/open.ts";
 import type { ProgramPipe } from "./tools/runner.ts";
 
 /** How long a stop waits for turns that run. */
@@ -378,6 +382,7 @@ function gatewayDeps(
     engine: Engine;
     readiness: Readiness;
     plugins: PluginDesk;
+    toolbox: Toolbox;
     spending: Spending;
     usage: UsageDesk;
     metrics: Metrics;
@@ -443,6 +448,7 @@ function gatewayDeps(
     spending: rooms.spending,
     usage: rooms.usage,
     ...(safeMode === undefined ? { plugins: rooms.plugins } : {}),
+    ...(safeMode === undefined ? { toolsDesk: rooms.toolbox } : {}),
     metrics: () => rooms.metrics.text(),
     ...(safeMode === undefined ? {} : { safeMode }),
     version: VERSION,
@@ -647,6 +653,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       engine,
       readiness,
       plugins: plugins.desk,
+      toolbox,
       guard: new GuardDesk({
         ...guarding,
         store,

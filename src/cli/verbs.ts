@@ -75,6 +75,16 @@ export const VERBS: readonly VerbRow[] = [
     load: async () => (await import("./plugin.ts")).plugin,
   },
   {
+    name: "memory",
+    about: "List, search, show, export and delete what agents remember",
+    load: async () => (await import("./memory.ts")).memory,
+  },
+  {
+    name: "mcp",
+    about: "List MCP servers and accept tools of theirs that changed",
+    load: async () => (await import("./mcp.ts")).mcp,
+  },
+  {
     name: "policy",
     about: "Explain decisions, replay a session, list remembered answers",
     load: async () => (await import("./policy.ts")).policy,

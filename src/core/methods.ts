@@ -11,6 +11,7 @@ import { GUARD_METHODS } from "./guard_methods.ts";
 import { PLUGIN_METHODS } from "./plugin_methods.ts";
 import { Usage } from "./message.ts";
 import { SESSION_METHODS, SessionSummary } from "./session_methods.ts";
+import { TOOL_METHODS } from "./tool_methods.ts";
 import { RunId } from "./turn.ts";
 
 export {
@@ -322,6 +323,7 @@ export const METHODS = {
   },
   ...GUARD_METHODS,
   ...PLUGIN_METHODS,
+  ...TOOL_METHODS,
 } as const satisfies Record<string, MethodContract>;
 
 export type MethodName = keyof typeof METHODS;

@@ -27,6 +27,7 @@ import type { GatewayConfig } from "./config.ts";
 import type { GatewayLimits } from "./limits.ts";
 import type { GuardActs } from "./guard_methods.ts";
 import type { PluginDesk } from "./plugins.ts";
+import type { ToolsDesk } from "./tools.ts";
 import type { SessionBus } from "./session_methods.ts";
 
 /** A session's row, as much of it as the wire shows. */
@@ -146,6 +147,7 @@ export interface GatewayDeps {
   /** Absent when they are off. */
   guard?: GuardActs;
   plugins?: PluginDesk;
+  toolsDesk?: ToolsDesk;
   /** The tools somebody may call by name; without it there are none. */
   toolsOf?(user: {
     agentId: string;

@@ -26,6 +26,7 @@ import type { Caller } from "./keys.ts";
 import type { GatewayLimits } from "./limits.ts";
 import { guardHandlers } from "./guard_methods.ts";
 import { pluginHandlers } from "./plugins.ts";
+import { toolHandlers } from "./tools.ts";
 import { toSummary } from "../agent/operations.ts";
 import { sessionHandlers, sessionsSaying } from "./session_methods.ts";
 import { checkServing } from "./target.ts";
@@ -469,6 +470,7 @@ export function makeHandlers(on: MethodDeps): Handlers {
     },
     ...guardHandlers(deps.guard),
     ...pluginHandlers(deps.plugins),
+    ...toolHandlers(deps.toolsDesk),
     ...sessionHandlers(deps),
   };
 }

@@ -10,6 +10,7 @@ import { makeSafetyDoc } from "./safety.ts";
 import { makeProvidersDoc } from "./providers.ts";
 import { makeUsageDoc } from "./usage.ts";
 import { makeProtocolDoc } from "./protocol.ts";
+import { makeToolsDoc } from "./tools.ts";
 
 /** One generated file. */
 export interface GeneratedDocument {
@@ -27,6 +28,7 @@ export const DOCUMENTS: readonly GeneratedDocument[] = [
   { path: "docs/providers.md", make: makeProvidersDoc },
   { path: "docs/usage.md", make: makeUsageDoc },
   { path: "docs/protocol.md", make: makeProtocolDoc },
+  { path: "docs/tools.md", make: makeToolsDoc },
 ];
 
 function makeConfigSchema(): Promise<string> {
