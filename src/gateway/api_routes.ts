@@ -3,16 +3,27 @@
  *
  * @module
  */
+import {
+  CountAnswer,
+  DeletedAnswer,
+  EmbeddingsAnswer,
+  EmbeddingsBody,
+  MessageAnswer,
+  ResponseAnswer,
+  RpcBody,
+} from "./api_answers.ts";
 import { createEmbeddings } from "./embeddings.ts";
 import { mcp } from "./mcp.ts";
 import { countTokens, createMessage } from "./messages/messages.ts";
+import { CountRequest, MessagesRequest } from "./messages/schema.ts";
+import { ResponsesRequest } from "./responses/schema.ts";
 import {
   createResponse,
   deleteResponse,
   getResponse,
 } from "./responses/responses.ts";
 import type { Route } from "./routes.ts";
-import { toolsInvoke } from "./invoke.ts";
+import { InvokeAnswer, InvokeBody, toolsInvoke } from "./invoke.ts";
 
 /** Part of `ROUTES`. */
 export const API_ROUTES: readonly Route[] = [
@@ -21,6 +32,8 @@ export const API_ROUTES: readonly Route[] = [
     path: "/v1/embeddings",
     scope: "chat",
     about: "Sent on to a vendor that has them",
+    input: EmbeddingsBody,
+    output: EmbeddingsAnswer,
     handle: createEmbeddings,
   },
   {
@@ -28,6 +41,8 @@ export const API_ROUTES: readonly Route[] = [
     path: "/tools/invoke",
     scope: "tools",
     about: "One tool by name, decided as an agent's call is",
+    input: InvokeBody,
+    output: InvokeAnswer,
     handle: toolsInvoke,
   },
   {
@@ -35,6 +50,8 @@ export const API_ROUTES: readonly Route[] = [
     path: "/mcp",
     scope: "tools",
     about: "The same tools, and sessions to read, for clients that speak MCP",
+    input: RpcBody,
+    streams: true,
     handle: mcp,
   },
   {
@@ -43,6 +60,9 @@ export const API_ROUTES: readonly Route[] = [
     scope: "chat",
     about:
       "An agent's turn or a model's answer, in the Responses API's dialect",
+    input: ResponsesRequest,
+    output: ResponseAnswer,
+    streams: true,
     handle: createResponse,
   },
   {
@@ -50,6 +70,7 @@ export const API_ROUTES: readonly Route[] = [
     path: "/v1/responses/:id",
     scope: "chat",
     about: "An answer of the caller's own that was stored",
+    output: ResponseAnswer,
     handle: getResponse,
   },
   {
@@ -57,6 +78,7 @@ export const API_ROUTES: readonly Route[] = [
     path: "/v1/responses/:id",
     scope: "chat",
     about: "Forget it; its conversation is not touched",
+    output: DeletedAnswer,
     handle: deleteResponse,
   },
   {
@@ -64,6 +86,9 @@ export const API_ROUTES: readonly Route[] = [
     path: "/v1/messages",
     scope: "chat",
     about: "An agent's turn or a model's answer, in the Messages API's dialect",
+    input: MessagesRequest,
+    output: MessageAnswer,
+    streams: true,
     handle: createMessage,
   },
   {
@@ -71,6 +96,8 @@ export const API_ROUTES: readonly Route[] = [
     path: "/v1/messages/count_tokens",
     scope: "chat",
     about: "An estimate of a request's size",
+    input: CountRequest,
+    output: CountAnswer,
     handle: countTokens,
   },
 ];

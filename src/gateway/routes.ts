@@ -6,14 +6,24 @@
  *
  * @module
  */
+import type { z } from "zod";
 import type { Scope } from "../core/authority.ts";
 import { AppError } from "../core/errors.ts";
 import { API_ROUTES } from "./api_routes.ts";
+import {
+  ChatAnswer,
+  DocumentAnswer,
+  ModelAnswer,
+  ModelsAnswer,
+  StatusAnswer,
+} from "./api_answers.ts";
 import type { Call } from "./call.ts";
 import type { Health } from "./health.ts";
 import { type Dialect, json } from "./http_errors.ts";
 import { getModel, listModels } from "./models.ts";
 import { chatCompletions } from "./openai.ts";
+import { ChatRequest } from "./openai_schema.ts";
+import { makeOpenApi } from "./openapi.ts";
 import { PLUGIN_ROUTE, type WebhookDoor } from "./plugins.ts";
 import type { ApiDeps } from "./target.ts";
 
@@ -29,6 +39,13 @@ export interface Route {
   /** One that will do as well. */
   orScope?: Scope;
   about: string;
+  /** A JSON body, and a JSON answer, as `/openapi.json` tells of them. */
+  input?: z.ZodType;
+  output?: z.ZodType;
+  /** What the answer is, where it is not JSON. */
+  mime?: string;
+  /** Whether the answer can come as server-sent events. */
+  streams?: boolean;
   handle(call: Call, on: RouteDeps): Response | Promise<Response>;
 }
 
@@ -56,6 +73,7 @@ export const ROUTES: readonly Route[] = [
     path: "/health/live",
     scope: "public",
     about: "The process answers",
+    output: StatusAnswer,
     handle: () => json({ status: "ok" }),
   },
   {
@@ -63,6 +81,7 @@ export const ROUTES: readonly Route[] = [
     path: "/health/ready",
     scope: "public",
     about: "200 or 503; with a token that may read, each check by name",
+    output: StatusAnswer,
     handle: async (call, on) => {
       const { ok, checks } = await on.health.ready();
       const isReady = ok && !on.isDraining();
@@ -81,6 +100,7 @@ export const ROUTES: readonly Route[] = [
     scope: "metrics",
     orScope: "read",
     about: "Numbers for Prometheus",
+    mime: "text/plain",
     handle: async (_, on) => {
       const { metrics } = on.deps;
       if (metrics === undefined) {
@@ -93,9 +113,19 @@ export const ROUTES: readonly Route[] = [
   ...API_ROUTES,
   {
     method: "GET",
+    path: "/openapi.json",
+    scope: "read",
+    orScope: "chat",
+    about: "This document",
+    output: DocumentAnswer,
+    handle: () => json(makeOpenApi(ROUTES)),
+  },
+  {
+    method: "GET",
     path: "/v1/models",
     scope: "chat",
     about: "Agents and models, in OpenAI's shape",
+    output: ModelsAnswer,
     handle: listModels,
   },
   {
@@ -103,6 +133,7 @@ export const ROUTES: readonly Route[] = [
     path: "/v1/models/:id{.+}",
     scope: "chat",
     about: "One of them",
+    output: ModelAnswer,
     handle: getModel,
   },
   {
@@ -110,6 +141,9 @@ export const ROUTES: readonly Route[] = [
     path: "/v1/chat/completions",
     scope: "chat",
     about: "An agent's turn, or a model's answer passed through",
+    input: ChatRequest,
+    output: ChatAnswer,
+    streams: true,
     handle: chatCompletions,
   },
   {
