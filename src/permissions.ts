@@ -270,8 +270,10 @@ function clientNeeds(gateway: GatewayConfig, { env }: Facts): Need[] {
 function pluginVerbNeeds(settings: Settings, facts: Facts): Need[] {
   const because = "argument of carapace plugin";
   const { read, write, hosts } = pathsOfVerb(facts.args ?? []);
+  const templates = `${facts.sourceDir}/plugins/pdk`;
   return [
     ...pluginNeeds(settings.plugins, facts),
+    ownPath("read", templates, "carapace plugin new"),
     ...read.map((path) => ownPath("read", path, because)),
     ...write.map((path) => ownPath("write", path, because)),
     ...hosts.map((host) => need("net", host, because)),

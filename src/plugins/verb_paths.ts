@@ -51,22 +51,24 @@ export function pathsOfVerb(args: readonly string[]): VerbPaths {
     case "install":
     case "update":
     case "verify":
-      addSource(paths, form === "update" ? words[1] ?? first : first);
+      addSource(paths, first);
       break;
     case "sign":
-      if (first !== undefined) {
-        paths.read.push(resolve(first));
-        paths.write.push(resolve(first));
-      }
+      if (first !== undefined) addBoth(paths, resolve(first));
       break;
     case "keygen":
-      if (first !== undefined) paths.write.push(resolve(first));
+      if (first !== undefined) addBoth(paths, resolve(first));
       break;
     case "new":
-      if (first !== undefined) paths.write.push(resolve(dir ?? ".", first));
+      if (first !== undefined) addBoth(paths, resolve(dir ?? ".", first));
       break;
   }
   return paths;
+}
+
+function addBoth(paths: VerbPaths, path: string): void {
+  paths.read.push(path);
+  paths.write.push(path);
 }
 
 function addSource(paths: VerbPaths, source: string | undefined): void {
