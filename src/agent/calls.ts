@@ -57,7 +57,10 @@ export function toolsFor(registry: Registry, user: ToolUser): Tool[] {
 
 /** The tools this turn's model is shown. */
 export function shownTools(turn: Turn): Tool[] {
-  const { settings, authority, run: { agentId }, channel } = turn;
+  const { authority, run: { agentId }, channel } = turn;
+  // What was taken away since the turn began is away at its next call.
+  const { toolsDenied, agents } = turn.deps.settings();
+  const settings = { ...turn.settings, toolsDenied, agents };
   return toolsFor(turn.deps.tools, { settings, agentId, authority, channel });
 }
 

@@ -187,7 +187,7 @@ export async function decisionRow(
 /** What the owner is asked about a call. */
 export async function questionOf(
   turn: Turn,
-  { call, facts, decision }: Judged,
+  { call, tool, facts, decision }: Judged,
 ): Promise<Question> {
   const { run, session, settings, joined, authority } = turn;
   const { places } = decision;
@@ -198,7 +198,7 @@ export async function questionOf(
     tool: call.name,
     args: call.args,
     label: joined,
-    policy: await rulesHash(settings.rules),
+    policy: `${await rulesHash(settings.rules)}\n${tool?.binding ?? ""}`,
     question: decision.reason,
     card: buildCard({
       tool: call.name,

@@ -36,6 +36,8 @@ export interface ResultLabel {
 export interface Destination {
   path: string;
   kind: "url" | "address" | "path";
+  /** The argument is a question put to this URL: the place is both together. */
+  at?: string;
 }
 
 /** What a running tool is given. */
@@ -79,6 +81,11 @@ export interface Tool<Input = unknown> {
   destinations: readonly Destination[];
   /** The default limit of a call is the agent's; a tool may state a lower one. */
   limitMs?: number;
+  /**
+   * What its name stands for besides: a command's template, an accepted
+   * definition. An approval is for exactly this.
+   */
+  binding?: string;
   /**
    * It waits for another run, which needs a place: the call's own is given back
    * meanwhile, and only `limitMs` limits it.

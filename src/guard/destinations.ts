@@ -108,17 +108,26 @@ export function normalPlace(kind: Destination["kind"], value: unknown): string {
   return kind === "path" ? normalPath(text) : normalAddress(text);
 }
 
+function textOf(value: unknown): string {
+  return typeof value === "string" ? value : JSON.stringify(value) ?? "";
+}
+
 /** Every place the arguments name; an array at a path names each element. */
 export function placesOf(
   args: unknown,
   destinations: readonly Destination[],
 ): Place[] {
-  return destinations.flatMap(({ path, kind }) =>
+  return destinations.flatMap(({ path, kind, at }) =>
     valuesAt(args, path).flatMap((value) =>
       Array.isArray(value) ? value.slice(0, LIMITS.valuesMax) : [value]
     )
       .filter((value) => value !== undefined && value !== null && value !== "")
-      .map((value) => ({ kind, path, value: normalPlace(kind, value) }))
+      .map((value) => {
+        const asked = at === undefined
+          ? value
+          : `${at}?q=${encodeURIComponent(textOf(value).toWellFormed())}`;
+        return { kind, path, value: normalPlace(kind, asked) };
+      })
   );
 }
 

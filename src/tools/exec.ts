@@ -10,6 +10,7 @@ import {
   type CommandParam,
   type CommandTemplate,
 } from "../core/command.ts";
+import { canonicalJson } from "../core/canonical.ts";
 import { type Tool, tool } from "../core/tool.ts";
 import type { Runner } from "./runner.ts";
 
@@ -65,6 +66,7 @@ export function execTool(
       secrecy: "private",
     },
     destinations: [],
+    binding: canonicalJson(template),
     limitMs: template.timeoutMs + 5_000,
     run: async (values, { signal }) => {
       // Refused here in words, before the launcher refuses it.

@@ -75,6 +75,9 @@ export interface FakeHouseOptions {
   /** The program's own secrets, as the leak detector is given them. */
   secrets?: readonly string[];
   tools?: readonly Tool[];
+  /** What no agent is shown, read at every use. */
+  toolsDenied?: () => readonly string[];
+  onRegistry?(registry: Registry): void;
   /** All built-in tools, made of this beside the store's own; else only two. */
   toolDeps?: Partial<ToolDeps> | ((store: Store) => Partial<ToolDeps>);
   dir?: string;
@@ -166,7 +169,9 @@ export async function fakeHouse(
     sessions: SessionsConfig.parse(options.sessions ?? {}),
     limits: AgentLimits.parse(options.limits ?? {}),
     rules: toRules(guardConfig),
-    toolsDenied: [],
+    get toolsDenied() {
+      return [...options.toolsDenied?.() ?? []];
+    },
   };
   const budgets = BudgetsConfig.parse(options.budgets ?? {});
   const spending = await openSpending({
@@ -199,6 +204,7 @@ export async function fakeHouse(
     }),
     ...options.tools ?? [],
   ]);
+  options.onRegistry?.(registry);
   const desk = new AgentDesk({
     store,
     models,

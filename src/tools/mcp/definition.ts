@@ -180,6 +180,7 @@ export async function toTool(
       secrecy: server.private ? "private" : "inherit",
     },
     destinations,
+    binding: await definitionHash(definition),
     limitMs: server.timeoutMs,
     run: async (args, { signal, now }) => {
       const output = toOutput(await call(name, args, signal));

@@ -119,7 +119,8 @@ export function webSearch(
     scope: "tools",
     effect: "fetch",
     result: { integrity: "untrusted", secrecy: "inherit" },
-    destinations: [],
+    // What is asked leaves as well as an address would.
+    destinations: [{ path: "query", kind: "url", at: `${base}/search` }],
     run: async ({ query, count = 8 }, { signal, now }) => {
       const { path, init } = engine.request(query, count);
       const response = await deps.fetch(`${base}${path}`, {
