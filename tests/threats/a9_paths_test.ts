@@ -22,6 +22,20 @@ const AMBIGUOUS = [
   "/health/live%20",
   "/health/live%3f",
   "/%68ealth%2flive",
+  "/health/live/../../mcp",
+  "/health/live%2f..%2f..%2fmcp",
+  "/health/ready/..%2f..%2ftools/invoke",
+  "/%6dcp",
+  "/tools%2finvoke",
+  "/tools/./invoke",
+  "/v1/models/..%2fmodels",
+  "/v1/models/%2e%2e/models",
+  "/v1/models/openai%2fgpt",
+  "/v1/responses/..",
+  "/v1/responses/%2e%2e%2fmodels",
+  "/v1/messages/../models",
+  "/openapi.json%00",
+  "/openapi%2ejson",
 ];
 
 Deno.test("A9: no spelling of a path gets past the authentication", async (t) => {
@@ -63,7 +77,23 @@ Deno.test("A9: no spelling of a path gets past the authentication", async (t) =>
 
 Deno.test("A9: an unknown path is 401 without a token, 404 with one", async () => {
   await using house = await openGatewayHouse();
-  for (const path of ["/nowhere", "/v1/nowhere", "/ui", "/api"]) {
+  for (
+    const path of [
+      "/nowhere",
+      "/v1/nowhere",
+      "/ui",
+      "/api",
+      "/mcp/x",
+      "/mcpx",
+      "/tools",
+      "/tools/invoke/x",
+      "/v1/models/",
+      "/v1/responses/a/b",
+      "/v1/messages/count_tokens/x",
+      "/openapi.jsonx",
+      "/openapi",
+    ]
+  ) {
     const stranger = await fetch(`${house.url}${path}`);
     assert.equal(stranger.status, 401);
     await stranger.body?.cancel();

@@ -382,6 +382,44 @@ Deno.test("errors have that dialect's shape", async (t) => {
   });
 });
 
+Deno.test("an answer that fails after its headers were sent says so inside", async () => {
+  await using house = await openGatewayHouse({ limits: { headMs: 1 } });
+  const gate = Promise.withResolvers<void>();
+  house.turns.script = async function* (): AsyncGenerator<TurnEventBody> {
+    await gate.promise;
+    yield {
+      kind: "end",
+      reason: "error",
+      message: "It broke",
+      usage: NO_USAGE,
+    };
+  };
+  const raw = (path: string, stream: boolean) =>
+    house.post(path, {
+      model: "carapace",
+      max_tokens: 5,
+      stream,
+      ...path.endsWith("messages")
+        ? { messages: ASK.messages }
+        : { input: "hello" },
+    });
+  const answers = await Promise.all([
+    raw("/v1/messages", true),
+    raw("/v1/messages", false),
+    raw("/v1/responses", true),
+    raw("/v1/responses", false),
+  ]);
+  gate.resolve();
+  const [event, whole, responses, response] = await Promise.all(
+    answers.map((answer) => answer.text()),
+  );
+  assert.deepEqual(answers.map(({ status }) => status), [200, 200, 200, 200]);
+  assert.match(event ?? "", /event: error\ndata: \{"type":"error",/);
+  assert.equal(JSON.parse(whole ?? "").error.message, "It broke");
+  assert.match(responses ?? "", /event: error\ndata: \{"type":"error",/);
+  assert.equal(JSON.parse(response ?? "").error.message, "It broke");
+});
+
 Deno.test("a client that leaves ends the run and the vendor's call", async () => {
   const conv = new Converted();
   conv.events = [{ kind: "text", text: "one" }];
