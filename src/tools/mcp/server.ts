@@ -13,7 +13,7 @@ import { AppError, errorText, ignore } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
 import type { Clock } from "../../core/time.ts";
 import { VERSION } from "../../core/version.ts";
-import type { Journal } from "../../store/journal.ts";
+import type { Journal, Row } from "../../store/journal.ts";
 import type { McpPin, McpPins } from "../../store/mcp_pins.ts";
 import type { Registry } from "../registry.ts";
 import type { McpServer } from "./config.ts";
@@ -196,15 +196,21 @@ export class McpLink implements AsyncDisposable {
     client.onerror = (error: unknown) =>
       log("debug", "mcp.error", { server: name, error: errorText(error) });
     client.setNotificationHandler(ToolListChangedNotificationSchema, () => {
-      this.#listing = this.#list(client).catch((error) =>
-        log("warn", "mcp.not_listed", { server: name, error: errorText(error) })
-      );
+      // One after the other: the first list pins what the second compares.
+      this.#listing = this.#listing.catch(ignore("a list failed before"))
+        .then(() => this.#list(client)).catch((error) =>
+          log("warn", "mcp.not_listed", {
+            server: name,
+            error: errorText(error),
+          })
+        );
     });
     const { signal } = this.#ending;
     try {
       await client.connect(await connect(), { timeout: CONNECT_MS, signal });
-      this.#listing = this.#list(client);
-      await this.#listing;
+      const first = this.#list(client);
+      this.#listing = first.catch(ignore("the first list failed"));
+      await first;
     } catch (error) {
       await client.close().catch(ignore("an MCP server never was there"));
       throw error;
@@ -241,8 +247,12 @@ export class McpLink implements AsyncDisposable {
   /** Compares what is listed with the pins and offers what may be offered. */
   async #take(listed: readonly unknown[]): Promise<void> {
     const { config, name, pins, log } = this.#deps;
-    const before = await pins.list(name);
-    const isFirst = before.length === 0;
+    let before = await pins.list(name);
+    if (before.length === 0) {
+      // The owner named the server: what it is at first is what was meant.
+      await this.#pinAll(listed);
+      before = await pins.list(name);
+    }
     const seen = new Set<string>();
     this.#refused.clear();
     for (const raw of listed.slice(0, DEFINITION_LIMITS.toolsMax)) {
@@ -257,7 +267,7 @@ export class McpLink implements AsyncDisposable {
       seen.add(tool);
       const hash = await definitionHash(definition);
       const pin = before.find((one) => one.tool === tool);
-      const state = await this.#compare(tool, { hash, pin, isFirst });
+      const state = await this.#compare(tool, { hash, pin });
       if (state === "new" || state === "changed") {
         log("warn", "mcp.quarantined", { server: name, tool, state });
       }
@@ -276,17 +286,26 @@ export class McpLink implements AsyncDisposable {
     }
   }
 
+  /** Pins a whole first list as one, so that no crash leaves half of it. */
+  async #pinAll(listed: readonly unknown[]): Promise<void> {
+    const { pins, journal, name: server, clock } = this.#deps;
+    const rows = new Map<string, Row[]>();
+    for (const raw of listed.slice(0, DEFINITION_LIMITS.toolsMax)) {
+      const definition = readDefinition(raw);
+      if ("why" in definition || rows.has(definition.name)) continue;
+      const hash = await definitionHash(definition);
+      const tool = definition.name;
+      rows.set(tool, pins.rows({ server, tool, hash, pinnedAt: clock.now() }));
+    }
+    await journal.commit([...rows.values()].flat());
+  }
+
   async #compare(
     tool: string,
-    now: { hash: string; pin: McpPin | undefined; isFirst: boolean },
+    now: { hash: string; pin: McpPin | undefined },
   ): Promise<McpToolState> {
-    const { hash, pin, isFirst } = now;
+    const { hash, pin } = now;
     if (pin?.hash === hash) return "ready";
-    if (pin === undefined && isFirst) {
-      // The owner named the server: what it is at first is what was meant.
-      await this.#pin(tool, { hash });
-      return "ready";
-    }
     await this.#pin(tool, {
       ...(pin?.hash === undefined ? {} : { hash: pin.hash }),
       changed: { hash, at: this.#deps.clock.now() },
