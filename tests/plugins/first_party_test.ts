@@ -239,7 +239,7 @@ Deno.test("ntfy carries messages out and in", async (t) => {
     },
     secrets: { token: new Secret("tk_0123456789", "secret NTFY_TOKEN") },
   });
-  assert.equal(view.state, "ready", view.why);
+  assert.equal(view.state, "ready", `${view.why}`);
   await t.step("out, with the token the plugin never sees", async () => {
     await fake.host.send("ntfy", { key: "1", to: "", text: "Hällo" });
     const [sent] = posted;

@@ -32,7 +32,7 @@ Deno.test("a plugin is installed, granted and called", async (t) => {
   });
   await t.step("a grant starts it, hot, and its tools are there", async () => {
     const view = await fake.add(manifest, bytes);
-    assert.equal(view.state, "ready", view.why);
+    assert.equal(view.state, "ready", `${view.why}`);
     assert.equal(
       await fake.call("probe", "echo", { text: "a" }),
       '{"text":"a"}',

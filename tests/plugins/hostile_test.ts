@@ -38,7 +38,7 @@ async function addHostile(fake: FakeHost): Promise<void> {
     wants: { kv: { bytes: 100 }, log: true },
   });
   const view = await fake.add(manifest, bytes);
-  assert.equal(view.state, "ready", view.why);
+  assert.equal(view.state, "ready", `${view.why}`);
 }
 
 /** `/health/live` while something else goes on: milliseconds, sorted. */

@@ -36,7 +36,7 @@ async function withWebhooks(): Promise<FakeHost> {
   const view = await fake.add(manifest, bytes, {
     secrets: { key: new Secret(SECRET, "secret KEY") },
   });
-  assert.equal(view.state, "ready", view.why);
+  assert.equal(view.state, "ready", `${view.why}`);
   return fake;
 }
 
@@ -195,7 +195,7 @@ async function withHook(
     config: { hook: how, url: change.url ?? "" },
     ...change.grant,
   });
-  assert.equal(view.state, "ready", view.why);
+  assert.equal(view.state, "ready", `${view.why}`);
   return fake;
 }
 

@@ -29,7 +29,7 @@ for (const kind of ["tool", "webhook", "hook", "channel"]) {
     const bytes = await Deno.readFile(`${folder}/${id}.wasm`);
     await using fake = await fakeHost();
     const view = await fake.add(manifest, bytes);
-    assert.equal(view.state, "ready", view.why);
+    assert.equal(view.state, "ready", `${view.why}`);
     if (kind === "tool") {
       const said = await fake.call(id, "greet", { name: "you" });
       assert.equal(said, "Hello, you!");
