@@ -37,6 +37,7 @@ export const COLLECTIONS = {
   run_by_session: { version: 1 },
   inbound: { version: 1 },
   response: { version: 1 },
+  response_by_session: { version: 1 },
   approval: { version: 1 },
   approval_by_run: { version: 1 },
   approval_pending: { version: 1 },

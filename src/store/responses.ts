@@ -7,7 +7,7 @@
 import { z } from "zod";
 import { idSchema, SessionKey } from "../core/ids.ts";
 import { Message } from "../core/message.ts";
-import type { Journal } from "./journal.ts";
+import type { Journal, Row } from "./journal.ts";
 import { makeKey } from "./keys.ts";
 import type { Values } from "./values.ts";
 
@@ -52,11 +52,25 @@ export class Responses {
   async put(response: StoredResponse): Promise<void> {
     const value = StoredResponse.parse(response);
     const key = makeKey("response", value.id);
-    await this.#journal.commit([{ key, value, expireInMs: KEPT_MS }]);
+    const rows: Row[] = [{ key, value, expireInMs: KEPT_MS }];
+    if (value.session !== undefined) {
+      const { id } = value.session;
+      rows.push({
+        key: makeKey("response_by_session", id, value.id),
+        value: { at: value.createdAt },
+        expireInMs: KEPT_MS,
+      });
+    }
+    await this.#journal.commit(rows);
   }
 
-  async delete(id: string): Promise<void> {
-    const key = makeKey("response", id);
-    await this.#journal.commit([{ key, value: undefined }]);
+  async delete({ id, session }: StoredResponse): Promise<void> {
+    await this.#journal.commit([
+      { key: makeKey("response", id), value: undefined },
+      ...session === undefined ? [] : [{
+        key: makeKey("response_by_session", session.id, id),
+        value: undefined,
+      }],
+    ]);
   }
 }

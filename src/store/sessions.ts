@@ -300,6 +300,11 @@ export class Sessions {
     yield* new Blobs(this.#values).keysOf(session.key);
     yield* this.#values.keys(makeKey("message", session.id));
     yield* this.#values.keys(makeKey("session_summary", session.id));
+    const responses = makeKey("response_by_session", session.id);
+    for await (const key of this.#values.keys(responses)) {
+      yield makeKey("response", String(key[3]));
+      yield key;
+    }
     const runs = makeKey("run_by_session", session.id);
     for await (const key of this.#values.keys(runs)) {
       const run = String(key[3]);

@@ -148,6 +148,18 @@ Deno.test("responses: an agent answers, whole and streamed, and goes on", async 
       OpenAI.NotFoundError,
     );
   });
+  await t.step("a session that goes takes its answers along", async () => {
+    const own = await api.responses.create({ model: "carapace", input: "x" });
+    const { responses, sessions } = house.house.store;
+    const { session } = await responses.find(own.id) ?? {};
+    const row = await sessions.find(session?.key ?? "");
+    assert.ok(row !== undefined);
+    await sessions.purge(row);
+    await assert.rejects(
+      api.responses.retrieve(own.id),
+      OpenAI.NotFoundError,
+    );
+  });
   await t.step("store: false keeps nothing", async () => {
     const unkept = await api.responses.create({
       model: "carapace",

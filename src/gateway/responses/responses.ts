@@ -265,7 +265,8 @@ export async function deleteResponse(
   call: Call,
   on: ApiDeps,
 ): Promise<Response> {
-  const { id } = await getOwn(call, on);
-  await on.deps.responses?.delete(id);
+  const found = await getOwn(call, on);
+  const { id } = found;
+  await on.deps.responses?.delete(found);
   return json({ id, object: "response", deleted: true });
 }
