@@ -119,7 +119,10 @@ function openExec(
   const { exec } = config();
   const names = Object.keys(exec.commands);
   if (names.length === 0) return {};
-  if (runner !== undefined) return { exec: { config: exec, runner } };
+  if (runner !== undefined) {
+    log("warn", "tools.exec.on", { commands: names, sandboxed: false });
+    return { exec: { config: exec, runner } };
+  }
   log("warn", "tools.exec.off", {
     why: "commands are run by the launcher: start with carapace start",
   });
