@@ -21,7 +21,11 @@ import { paidStream } from "./agent/metered.ts";
 import { makePluginWorld } from "./agent/plugin_world.ts";
 import type { Turns } from "./agent/turns.ts";
 import { Authenticator } from "./auth/authenticate.ts";
-import { authorityFromRun, peerAuthority } from "./auth/principal.ts";
+import {
+  authorityFromRun,
+  peerAuthority,
+  pluginAuthority,
+} from "./auth/principal.ts";
 import { Tokens } from "./auth/tokens.ts";
 import type { Env } from "./config/env.ts";
 import { storeKey } from "./config/store_key.ts";
@@ -341,6 +345,8 @@ function makePlugins(
       turns,
       config,
       peerAuthority,
+      pluginAuthority,
+      rules: () => toRules(settings().guard),
       onSession: (key) => publish("sessions.changed", { key }),
       clock,
       log,

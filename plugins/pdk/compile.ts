@@ -38,7 +38,7 @@ export async function compile(
     "-O3",
     "--noAssert",
     "--runtime",
-    "minimal",
+    "incremental",
     "--use",
     // A failed check traps, and imports nothing for it.
     "abort=",

@@ -11,12 +11,13 @@
 import type { Authority } from "../core/authority.ts";
 import { AppError, errorText } from "../core/errors.ts";
 import { makeId, peerSegment } from "../core/ids.ts";
-import { label } from "../core/label.ts";
+import { join, label, PUBLIC_OWNER } from "../core/label.ts";
 import type { Log } from "../core/log.ts";
 import { type Inbound, NO_USAGE, type StoredMessage } from "../core/message.ts";
-import { PUBLIC_OWNER } from "../core/label.ts";
-import { join } from "../core/label.ts";
 import type { Clock } from "../core/time.ts";
+import { decide } from "../guard/decide.ts";
+import { normalPlace } from "../guard/destinations.ts";
+import type { GuardRules } from "../guard/rules.ts";
 import type { PluginsConfig } from "../plugins/config.ts";
 import type { Emitted, PluginAct, PluginWorld } from "../plugins/context.ts";
 import type { Session } from "../store/sessions.ts";
@@ -34,6 +35,10 @@ export interface PluginWorldDeps {
     account: string;
     id: string;
   }): Promise<Authority>;
+  /** What a plugin acts as; only `auth` makes one. */
+  pluginAuthority(plugin: string): Authority;
+  /** What the guard decides by. */
+  rules(): GuardRules;
   /** A session got a message outside of a turn. Must not throw. */
   onSession(key: string): void;
   clock: Clock;
@@ -49,7 +54,7 @@ export function pluginSessionKey(plugin: string): string {
 export function makePluginWorld(deps: PluginWorldDeps): PluginWorld {
   const telling = new Map<string, Promise<void>>();
   return {
-    decide: (act) => decideAct(act),
+    decide: (act) => decideAct(act, deps),
     tellOwner: async (plugin, text) => {
       // One after the other: each takes the next place in the session.
       const mine = (telling.get(plugin) ?? Promise.resolve())
@@ -63,27 +68,65 @@ export function makePluginWorld(deps: PluginWorldDeps): PluginWorld {
 }
 
 /**
- * Nobody can be asked here, so what would be asked about is denied: private text
- * that a plugin was shown does not leave by that plugin. Where it may go at all
- * is its grant, which the door holds.
+ * Decides as for any call: the plugin's grant is a standing grant for its places
+ * as long as it was shown nothing private, and nobody can be asked here, so what
+ * would be asked about is denied.
  */
-function decideAct(act: PluginAct): ReturnType<PluginWorld["decide"]> {
-  const { secrecy } = act.label;
-  if (secrecy.length === 0) {
-    return { verdict: "allow", reason: "it was shown nothing private" };
-  }
-  if (act.what === "message" && act.place === "owner") {
-    const others = secrecy.filter((principal) => principal !== "owner");
-    if (others.length === 0) {
-      return { verdict: "allow", reason: "the owner may know all of it" };
-    }
-  }
-  return {
-    verdict: "deny",
-    reason: `private data of ${
-      secrecy.join(", ")
-    } would reach "${act.place}", and nobody is there to ask`,
-  };
+function decideAct(
+  act: PluginAct,
+  { rules, pluginAuthority }: PluginWorldDeps,
+): ReturnType<PluginWorld["decide"]> {
+  const { plugin, what, effect, place, label: seen } = act;
+  const kind = what === "http" ? "url" as const : "address" as const;
+  const name = `plugin_${plugin}_${what}`;
+  const { secrecy } = seen;
+  const { policy, grants, trusted, fetchKnownOnly } = rules();
+  const own = label("untrusted", [], { kind: "plugin", ref: plugin, at: 0 });
+  const decision = decide({
+    call: {
+      tool: {
+        name,
+        scope: "chat",
+        effect,
+        destinations: [{ path: "place", kind }],
+      },
+      args: { place },
+    },
+    context: {
+      joined: join(seen, own),
+      agent: "main",
+      channel: `plugin:${plugin}`,
+      sessionKey: pluginSessionKey(plugin),
+      sessionId: "",
+      fetches: 0,
+      scratch: undefined,
+      read: secrecy,
+      names: () => false,
+      isLinkOfItsSite: () => false,
+      hasLink: () => false,
+      whyNotPlain: () =>
+        secrecy.length === 0
+          ? undefined
+          : `it was shown private data of ${secrecy.join(", ")}`,
+    },
+    authority: pluginAuthority(plugin),
+    attended: false,
+    replyTo: undefined,
+    trusted,
+    audienceOf: ({ value }) => value === "owner" ? ["owner"] : "world",
+    grants: secrecy.every((of) => of === "owner" && place === "owner")
+      ? [...grants, {
+        id: `plugins.granted.${plugin}`,
+        tool: name,
+        places: [normalPlace(kind, place)],
+      }]
+      : grants,
+    policy,
+    remembered: [],
+    fetchKnownOnly,
+  });
+  const verdict = decision.verdict === "allow" ? "allow" : "deny";
+  return { verdict, reason: decision.reason };
 }
 
 async function tell(

@@ -58,6 +58,21 @@ export async function peerAuthority(
   });
 }
 
+/** What a plugin acts as when nobody's turn is behind it: its grants are its own. */
+export function pluginAuthority(id: string): Authority {
+  return grantAuthority({
+    principal: `plugin:${id}`,
+    kind: "program",
+    credential: `plugin:${id}`,
+    revision: 0,
+    scopes: ["chat"],
+    agents: [],
+    models: [],
+    tools: "any",
+    integrity: "untrusted",
+  });
+}
+
 /**
  * The authority a run was stored with, for going on after a restart. Whether its
  * credential still stands is `Tokens.isLive`'s to say; ask it first.

@@ -6,6 +6,7 @@ import { toJsonSchema, toMarkdown } from "../../src/config/schema.ts";
 import { Settings } from "../../src/settings.ts";
 import { makeCliDoc } from "./cli.ts";
 import { makePermissionsDoc } from "./permissions.ts";
+import { makePluginAbi } from "./plugin_abi.ts";
 import { makeSafetyDoc } from "./safety.ts";
 import { makeProvidersDoc } from "./providers.ts";
 import { makeUsageDoc } from "./usage.ts";
@@ -28,6 +29,7 @@ export const DOCUMENTS: readonly GeneratedDocument[] = [
   { path: "docs/providers.md", make: makeProvidersDoc },
   { path: "docs/usage.md", make: makeUsageDoc },
   { path: "docs/protocol.md", make: makeProtocolDoc },
+  { path: "docs/plugin-abi.json", make: makePluginAbi },
   { path: "docs/tools.md", make: makeToolsDoc },
 ];
 

@@ -14,6 +14,7 @@ import type { ContextSources } from "../../src/agent/sections.ts";
 import type { TurnRequest } from "../../src/agent/turns.ts";
 import { Authority, type AuthorityRecord } from "../../src/core/authority.ts";
 import type { Price } from "../../src/core/cost.ts";
+import type { Hooks } from "../../src/core/hooks.ts";
 import { label } from "../../src/core/label.ts";
 import { silentLog } from "../../src/core/log.ts";
 import { type Clock, systemClock } from "../../src/core/time.ts";
@@ -81,6 +82,7 @@ export interface FakeHouseOptions {
   /** All built-in tools, made of this beside the store's own; else only two. */
   toolDeps?: Partial<ToolDeps> | ((store: Store) => Partial<ToolDeps>);
   dir?: string;
+  hooks?: Hooks;
   clock?: Clock;
   budgets?: Parameters<typeof BudgetsConfig.parse>[0];
   /** What models cost; without it nobody knows. */
@@ -206,6 +208,7 @@ export async function fakeHouse(
   ]);
   options.onRegistry?.(registry);
   const desk = new AgentDesk({
+    ...(options.hooks === undefined ? {} : { hooks: options.hooks }),
     store,
     models,
     outputs,

@@ -85,6 +85,12 @@ Deno.test("qr draws codes that a decoder reads", async (t) => {
     assert.match(drawn, /^█+\n/);
     assert.equal(drawn.trim().split("\n").length, 15);
   });
+  await t.step("a thousand calls leave nothing behind", async () => {
+    for (let n = 0; n < 1_000; n++) {
+      await fake.call("qr", "encode", { text: `${n}` });
+    }
+    assert.deepEqual(await fake.host.logs("qr", 10), []);
+  });
   await t.step("too much is refused with its size", async () => {
     await assert.rejects(
       fake.call("qr", "encode", { text: "z".repeat(271), level: "H" }),
