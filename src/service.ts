@@ -44,7 +44,7 @@ import {
   type Plan,
   planFor,
 } from "./permissions.ts";
-import { findFacts } from "./plan.ts";
+import { findFacts, programsOf } from "./plan.ts";
 import { Settings } from "./settings.ts";
 import { mcpServersOf } from "./tools/mcp/config.ts";
 
@@ -180,6 +180,12 @@ async function giveToken(
   }
   const owner = await tokens.create({ ...OWNER_TOKEN, name: "owner" });
   return { token: owner.token, tokenFile, isTokenFromEnv: false };
+}
+
+/** How many programs the launcher may be asked for. */
+function countPrograms(settings: Settings): number {
+  const { commands, mcp } = programsOf(settings);
+  return Object.keys(commands).length + Object.keys(mcp).length;
 }
 
 /** Why the service ends. */
@@ -370,6 +376,7 @@ export async function startService(args: readonly string[]): Promise<number> {
         budget: budgetText(settings.budgets),
         posture: { ...posture, isOff },
         grants: posture.grants,
+        programs: countPrograms(settings),
         stateDir: reading.dir,
         ...(safeMode === undefined ? {} : { safeMode }),
         resumed,

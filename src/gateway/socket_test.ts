@@ -6,6 +6,7 @@ import type { StoredMessage } from "../core/message.ts";
 import { NO_USAGE } from "../core/message.ts";
 import { GUARD_METHODS } from "../core/guard_methods.ts";
 import { SESSION_METHODS } from "../core/session_methods.ts";
+import { TOOL_METHODS } from "../core/tool_methods.ts";
 import { METHODS } from "../core/methods.ts";
 import { ChatEvent, HelloOk } from "../core/protocol.ts";
 import {
@@ -347,9 +348,10 @@ Deno.test("every method answers in the shape its contract says", async (t) => {
   let runId = "";
   for (const [method, { output }] of Object.entries(METHODS)) {
     // Those of the guard need one: tests/threats/c2_approvals_test.ts; those of
-    // sessions need real ones: session_methods_test.ts.
+    // sessions and tools need real ones: session_methods_test.ts, memory_cli_test.ts.
     if (Object.hasOwn(GUARD_METHODS, method)) continue;
     if (Object.hasOwn(SESSION_METHODS, method)) continue;
+    if (Object.hasOwn(TOOL_METHODS, method)) continue;
     await t.step(method, async () => {
       const own = method === "agent.wait" ? { runId } : params[method];
       const { ok, payload, error } = await client.call(method, own);

@@ -22,6 +22,8 @@ export interface BannerFacts {
   setupHint?: string;
   posture: { tried: number; refused: number; isOff: boolean };
   grants: Readonly<Record<string, readonly string[]>>;
+  /** How many programs the launcher runs on request. */
+  programs: number;
   stateDir: string;
   /** Why the agents are off. */
   safeMode?: string;
@@ -34,7 +36,8 @@ function count(list: readonly string[] | undefined, noun: string): string {
   return `${n} ${noun}${n === 1 ? "" : "s"}`;
 }
 
-function sandboxLine({ posture, grants }: BannerFacts): string {
+function sandboxLine(facts: BannerFacts): string {
+  const { posture, grants } = facts;
   if (posture.isOff) {
     return "OFF (--unsafe-sandbox-off): everything this user may do, it may do";
   }
@@ -42,7 +45,10 @@ function sandboxLine({ posture, grants }: BannerFacts): string {
   const net = grants["net"]?.includes("any")
     ? "any public host"
     : count(grants["net"], "host");
-  return `may use ${net}, ${count([...files], "path")}, no programs; ` +
+  const programs = facts.programs === 0
+    ? "no programs"
+    : `${count(Array(facts.programs), "program")} by its launcher, unsandboxed`;
+  return `may use ${net}, ${count([...files], "path")}, ${programs}; ` +
     `${posture.tried} forbidden acts tried, ${posture.refused} refused`;
 }
 

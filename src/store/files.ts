@@ -14,6 +14,8 @@ import { CIPHER_KEY_BYTES } from "./cipher.ts";
 const OTHERS_WRITE = 0o022;
 const OTHERS_READ = 0o055;
 const HOLDER_BYTES_MAX = 512;
+const LOCK_LOOKS = 10;
+const LOCK_LOOK_MS = 20;
 
 /** A held state directory. Disposing frees it; so does any death. */
 export interface StateLock extends Disposable {
@@ -34,6 +36,19 @@ function makeDir(dir: string): string {
 }
 
 /**
+ * A program that is being started shares our open files until it is loaded, the
+ * lock of one just closed too: a lock that is taken is looked at again.
+ */
+function takeLock(file: Deno.FsFile): boolean {
+  const wait = new Int32Array(new SharedArrayBuffer(4));
+  for (let n = 0; n < LOCK_LOOKS; n++) {
+    if (file.tryLockSync(true)) return true;
+    Atomics.wait(wait, 0, 0, LOCK_LOOK_MS);
+  }
+  return false;
+}
+
+/**
  * Holds a state directory for this process.
  *
  * @param text what others are told of the holder: pid and address
@@ -47,7 +62,7 @@ export function lockState(dir: string, text: string): StateLock {
     create: true,
     mode: 0o600,
   });
-  if (held.has(real) || !file.tryLockSync(true)) {
+  if (held.has(real) || !takeLock(file)) {
     file.close();
     const holder = readHolder(real);
     throw new AppError(
