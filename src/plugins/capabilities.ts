@@ -277,7 +277,8 @@ export function wantsOf(manifest: PluginManifest): Want[] {
     ...wants.wasi
       ? [{
         key: "wasi",
-        words: "the system interface of C and Go programs, without any file",
+        words:
+          "use the system interface of C and Go programs, without any file",
       }]
       : [],
     ...hooks.map(({ point, may }) => ({
