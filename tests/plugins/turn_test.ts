@@ -25,7 +25,7 @@ async function withHooks(
     hooks: points.map((point) => ({ point, may: MAY, export: "hook" })),
   });
   const view = await fake.add(manifest, bytes, { config: { hook: how } });
-  assert.equal(view.state, "ready", view.why);
+  assert.equal(view.state, "ready", `${view.why}`);
   return fake;
 }
 
