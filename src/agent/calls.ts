@@ -134,19 +134,20 @@ async function runTool(
   limit.signal.addEventListener("abort", onAbort, { once: true });
   try {
     limit.signal.throwIfAborted();
-    const run = () => Promise.race([
-      tool.run(input, {
-        runId: turn.run.id,
-        sessionKey: turn.session.key,
-        agentId: turn.run.agentId,
-        authority: turn.authority,
-        label: turn.joined,
-        signal: limit.signal,
-        now: () => turn.deps.clock.now(),
-        tools: () => shownTools(turn),
-      }),
-      stopped.promise,
-    ]);
+    const run = () =>
+      Promise.race([
+        tool.run(input, {
+          runId: turn.run.id,
+          sessionKey: turn.session.key,
+          agentId: turn.run.agentId,
+          authority: turn.authority,
+          label: turn.joined,
+          signal: limit.signal,
+          now: () => turn.deps.clock.now(),
+          tools: () => shownTools(turn),
+        }),
+        stopped.promise,
+      ]);
     const ran = await (tool.waits === true ? seat.away(run) : run());
     output = typeof ran === "string" ? { text: ran } : ran;
   } catch (error) {

@@ -513,7 +513,11 @@ Deno.test("needs follow the slice", () => {
   for (
     const hosts of [["https://x.com"], ["x.com:1"], ["X.com"], ["x/y"], ["u@x"]]
   ) {
-    assert.equal(EgressConfig.safeParse({ hosts }).success, false, `${hosts[0]}`);
+    assert.equal(
+      EgressConfig.safeParse({ hosts }).success,
+      false,
+      `${hosts[0]}`,
+    );
   }
   assert.equal(
     EgressConfig.safeParse({ proxy: "http://u:p@x:1" }).success,

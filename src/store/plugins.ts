@@ -231,7 +231,10 @@ export class Plugins {
       const name = String(key[3]);
       if (!name.startsWith(options.prefix ?? "")) continue;
       if (all.length >= options.limit) break;
-      all.push({ key: name, bytes: new TextEncoder().encode(value.value).length });
+      all.push({
+        key: name,
+        bytes: new TextEncoder().encode(value.value).length,
+      });
     }
     return all;
   }
