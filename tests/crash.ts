@@ -9,8 +9,14 @@ import { GatewayClient } from "../src/cli/client.ts";
 import { Secret } from "../src/core/secret.ts";
 import { systemClock } from "../src/core/time.ts";
 import { fakeOpenai } from "./fakes/openai.ts";
-import { freePort, Proc, root, scratch, until } from "./process/processes.ts";
-import { LAUNCHER_FLAGS } from "./process/processes.ts";
+import {
+  freePort,
+  LAUNCHER_FLAGS,
+  listening,
+  Proc,
+  root,
+  scratch,
+} from "./process/processes.ts";
 
 const CHUNKS = 24;
 const SESSION = "agent:main:main";
@@ -57,16 +63,7 @@ class Gateway implements AsyncDisposable {
   }
 
   async connect(): Promise<GatewayClient> {
-    await until("a listening gateway", async () => {
-      try {
-        const url = `http://127.0.0.1:${this.port}/health/live`;
-        const response = await fetch(url);
-        await response.body?.cancel();
-        return response.ok;
-      } catch {
-        return false;
-      }
-    });
+    await listening(this.port);
     return await GatewayClient.connect({
       url: `ws://127.0.0.1:${this.port}/ws`,
       token: new Secret(TOKEN, "crash"),

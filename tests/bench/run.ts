@@ -11,10 +11,10 @@ import { parseArgs } from "node:util";
 import {
   freePort,
   LAUNCHER_FLAGS,
+  listening,
   Proc,
   root,
   scratch,
-  until,
 } from "../process/processes.ts";
 
 const TOKEN = `bench_${crypto.randomUUID()}`;
@@ -202,18 +202,6 @@ function start(dir: string, port: number, provider: string): Proc {
       },
     },
   );
-}
-
-async function listening(port: number): Promise<void> {
-  await until("a listening gateway", async () => {
-    try {
-      const response = await fetch(`http://127.0.0.1:${port}/health/live`);
-      await response.body?.cancel();
-      return response.ok;
-    } catch {
-      return false;
-    }
-  });
 }
 
 /** The service's process, as its lock says. */

@@ -49,6 +49,19 @@ export async function until(
   throw new DOMException(`${what} did not happen`, "TimeoutError");
 }
 
+/** Waits until a gateway answers on a port. */
+export async function listening(port: number): Promise<void> {
+  await until("a listening gateway", async () => {
+    try {
+      const response = await fetch(`http://127.0.0.1:${port}/health/live`);
+      await response.body?.cancel();
+      return response.ok;
+    } catch {
+      return false;
+    }
+  });
+}
+
 /** Whether a process is there and not a zombie. */
 export async function isAlive(pid: number): Promise<boolean> {
   const { stdout } = await new Deno.Command("ps", {
