@@ -8,7 +8,7 @@ import assert from "node:assert/strict";
 const FLOORS = [
   ["core"],
   ["config", "store", "egress", "web"],
-  ["auth", "guard", "providers", "channels", "plugins"],
+  ["auth", "guard", "providers", "channels", "plugins", "remote"],
   ["tools"],
   ["agent"],
   ["gateway", "schedule", "ops"],
@@ -35,7 +35,13 @@ const OWNERS: [what: string, token: RegExp, owners: string[]][] = [
   [
     "the network",
     /(?<![.\w])fetch\(|new WebSocket\(|Deno\.connect|"node:(https?|net|tls|dns)"/,
-    ["egress", "web", "src/cli/client.ts", "src/ops/posture.ts"],
+    [
+      "egress",
+      "web",
+      "src/remote/client.ts",
+      "src/cli/readiness.ts",
+      "src/ops/posture.ts",
+    ],
   ],
   ["listening", /Deno\.(serve|upgradeWebSocket|listen)\b/, [
     "gateway",

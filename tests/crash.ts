@@ -5,7 +5,7 @@
  *     deno task crash --times 100 [--seed N]
  */
 import { parseArgs } from "node:util";
-import { GatewayClient } from "../src/cli/client.ts";
+import { GatewayClient } from "../src/remote/client.ts";
 import { Secret } from "../src/core/secret.ts";
 import { systemClock } from "../src/core/time.ts";
 import { fakeOpenai } from "./fakes/openai.ts";

@@ -8,13 +8,13 @@ import { AppError } from "../core/errors.ts";
 import { AgentId } from "../core/ids.ts";
 import { readArgs, usageError } from "./args.ts";
 import { ChatSession } from "./chat_session.ts";
-import type { GatewayClient } from "./client.ts";
+import type { GatewayClient } from "../remote/client.ts";
 import { findStateDir, openGateway } from "./gateway.ts";
 import { ChatHistory } from "./history.ts";
 import { jsonLine, printable } from "./printable.ts";
 import { Prompt } from "./prompt.ts";
-import type { RunEnd } from "./run_events.ts";
-import { runTurn, type TurnInput } from "./run_turn.ts";
+import type { RunEnd } from "../remote/run_events.ts";
+import { runTurn, type TurnInput } from "../remote/run_turn.ts";
 import { makePaint } from "./term.ts";
 import { EXIT, type Io, type Roof, type Verb } from "./verb.ts";
 

@@ -6,11 +6,11 @@
  */
 import { AppError, ignore, isAbort } from "../core/errors.ts";
 import { ChatView } from "./chat_view.ts";
-import type { GatewayClient } from "./client.ts";
+import type { GatewayClient } from "../remote/client.ts";
 import { printable } from "./printable.ts";
 import type { Prompt } from "./prompt.ts";
-import type { RunEnd, RunEvent } from "./run_events.ts";
-import { runTurn, type TurnInput } from "./run_turn.ts";
+import type { RunEnd, RunEvent } from "../remote/run_events.ts";
+import { runTurn, type TurnInput } from "../remote/run_turn.ts";
 import type { Paint } from "./term.ts";
 import { EXIT, type Io } from "./verb.ts";
 

@@ -7,8 +7,8 @@
  */
 import type { Clock } from "../core/time.ts";
 import { printable, printableLine } from "./printable.ts";
-import type { RunEnd } from "./run_events.ts";
-import type { TurnNotice } from "./run_turn.ts";
+import type { RunEnd } from "../remote/run_events.ts";
+import type { TurnNotice } from "../remote/run_turn.ts";
 import type { Paint } from "./term.ts";
 
 /** Columns a tool's arguments or result may take. */

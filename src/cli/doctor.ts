@@ -14,7 +14,8 @@ import {
   checkStateDir,
 } from "../ops/local_checks.ts";
 import { positionalsMax, readArgs } from "./args.ts";
-import { fetchReadiness, GatewayClient } from "./client.ts";
+import { GatewayClient } from "../remote/client.ts";
+import { fetchReadiness } from "./readiness.ts";
 import { findStateDir } from "./gateway.ts";
 import { locateGateway } from "./locate.ts";
 import { jsonLine, printable } from "./printable.ts";

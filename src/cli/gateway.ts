@@ -4,7 +4,7 @@
  * @module
  */
 import { stateDir, systemPlace } from "../config/state.ts";
-import { GatewayClient } from "./client.ts";
+import { GatewayClient } from "../remote/client.ts";
 import { locateGateway } from "./locate.ts";
 import type { Io, Roof } from "./verb.ts";
 

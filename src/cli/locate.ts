@@ -8,7 +8,7 @@
 import { readTokenFile, TOKEN_FILE } from "../config/token_file.ts";
 import { Secret } from "../core/secret.ts";
 import { usageError } from "./args.ts";
-import type { GatewayAddress } from "./handshake.ts";
+import type { GatewayAddress } from "../remote/handshake.ts";
 import type { Io, Roof } from "./verb.ts";
 
 const HOST_DEFAULT = "127.0.0.1";

@@ -5,7 +5,7 @@
  */
 import type { MemoryItem } from "../core/tool_methods.ts";
 import { positionalsMax, readArgs, usageError } from "./args.ts";
-import type { GatewayClient } from "./client.ts";
+import type { GatewayClient } from "../remote/client.ts";
 import { openGateway } from "./gateway.ts";
 import { jsonLine, printable, printableLine } from "./printable.ts";
 import { agoText, makePaint, table, timeText } from "./term.ts";

@@ -7,7 +7,7 @@
 import { putIncoming } from "../config/incoming.ts";
 import { AppError } from "../core/errors.ts";
 import type { MethodInput, MethodName, MethodOutput } from "../core/methods.ts";
-import type { GatewayClient } from "./client.ts";
+import type { GatewayClient } from "../remote/client.ts";
 import { findStateDir, openGateway } from "./gateway.ts";
 import type { Io, Roof } from "./verb.ts";
 

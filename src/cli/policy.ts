@@ -7,7 +7,7 @@
 import { parse, type ParseError } from "jsonc-parser";
 import { decodeUtf8, readBytes } from "../core/bounded.ts";
 import { positionalsMax, readArgs, usageError } from "./args.ts";
-import type { GatewayClient } from "./client.ts";
+import type { GatewayClient } from "../remote/client.ts";
 import { openGateway } from "./gateway.ts";
 import { jsonLine, printableLine } from "./printable.ts";
 import { agoText, makePaint, table } from "./term.ts";

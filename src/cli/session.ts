@@ -6,7 +6,7 @@
  */
 import type { ContextAccount, SessionSummary } from "../core/methods.ts";
 import { positionalsMax, readArgs, usageError } from "./args.ts";
-import type { GatewayClient } from "./client.ts";
+import type { GatewayClient } from "../remote/client.ts";
 import { openGateway } from "./gateway.ts";
 import { jsonLine, printable, printableLine } from "./printable.ts";
 import { agoText, makePaint, pairs, table, timeText } from "./term.ts";

@@ -5,7 +5,7 @@
  */
 import { Scope, toScope } from "../core/authority.ts";
 import { parseDuration, positionalsMax, readArgs, usageError } from "./args.ts";
-import type { GatewayClient } from "./client.ts";
+import type { GatewayClient } from "../remote/client.ts";
 import { openGateway } from "./gateway.ts";
 import { didYouMean } from "./help.ts";
 import { jsonLine, printableLine } from "./printable.ts";

@@ -13,20 +13,7 @@ import type { Env } from "../config/env.ts";
 import type { Loaded } from "../config/load.ts";
 import type { MethodInput, MethodName, MethodOutput } from "../core/methods.ts";
 
-/** Exit codes of every verb; `docs/cli.md` lists them. */
-export const EXIT = {
-  ok: 0,
-  failed: 1,
-  usage: 2,
-  /** Another process holds the state directory. */
-  locked: 3,
-  badConfig: 4,
-  unreachable: 5,
-  unauthorized: 6,
-  /** The service asks its launcher for wider permissions. */
-  restart: 75,
-  interrupted: 130,
-} as const;
+export { EXIT } from "../core/exit.ts";
 
 /** The terminal, or whatever stands in for it. */
 export interface Io {

@@ -3,7 +3,7 @@
  * first start says what may be spent, and a spent budget stops the next turn.
  */
 import assert from "node:assert/strict";
-import { GatewayClient } from "../../src/cli/client.ts";
+import { GatewayClient } from "../../src/remote/client.ts";
 import { Secret } from "../../src/core/secret.ts";
 import { systemClock } from "../../src/core/time.ts";
 import { fakeOpenai } from "../fakes/openai.ts";

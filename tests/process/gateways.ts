@@ -1,6 +1,6 @@
 /** A whole gateway as `deno task start` runs it, and the ways to talk to it. */
 import OpenAI from "openai";
-import { GatewayClient } from "../../src/cli/client.ts";
+import { GatewayClient } from "../../src/remote/client.ts";
 import { Secret } from "../../src/core/secret.ts";
 import { systemClock } from "../../src/core/time.ts";
 import type { Fake } from "../fakes/vendor.ts";

@@ -3,7 +3,7 @@
  * is still there after the process was killed.
  */
 import assert from "node:assert/strict";
-import type { GatewayClient } from "../../src/cli/client.ts";
+import type { GatewayClient } from "../../src/remote/client.ts";
 import { fakeOpenai } from "../fakes/openai.ts";
 import { say } from "../fakes/vendor.ts";
 import {

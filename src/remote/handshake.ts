@@ -8,6 +8,7 @@
  */
 import { parseJson } from "../core/bounded.ts";
 import { AppError, type ErrorCode, errorText } from "../core/errors.ts";
+import { EXIT } from "../core/exit.ts";
 import {
   CLOSE,
   type ConnectParams,
@@ -18,7 +19,6 @@ import {
 } from "../core/protocol.ts";
 import type { Secret } from "../core/secret.ts";
 import { VERSION } from "../core/version.ts";
-import { EXIT } from "./verb.ts";
 
 /** Bounds of what a gateway may send. */
 const FRAME_CHARS_MAX = 16_777_216;

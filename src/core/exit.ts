@@ -1,0 +1,20 @@
+/**
+ * How a process of ours ends, in numbers: for scripts, and for the launcher.
+ *
+ * @module
+ */
+
+/** Exit codes of every verb; `docs/cli.md` lists them. */
+export const EXIT = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  /** Another process holds the state directory. */
+  locked: 3,
+  badConfig: 4,
+  unreachable: 5,
+  unauthorized: 6,
+  /** The service asks its launcher for wider permissions. */
+  restart: 75,
+  interrupted: 130,
+} as const;
