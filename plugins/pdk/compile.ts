@@ -3,8 +3,10 @@
  * same bytes on every machine.
  */
 import asc from "assemblyscript/asc";
-import pdkEnv from "@extism/as-pdk/lib/env.ts" with { type: "text" };
-import pdk from "@extism/as-pdk/lib/pdk.ts" with { type: "text" };
+// deno-lint-ignore no-import-prefix
+import pdkEnv from "npm:@extism/as-pdk@1.0.0/lib/env.ts" with { type: "text" };
+// deno-lint-ignore no-import-prefix
+import pdk from "npm:@extism/as-pdk@1.0.0/lib/pdk.ts" with { type: "text" };
 import { join } from "node:path";
 
 /** The development kit comes as source. */

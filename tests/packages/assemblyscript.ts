@@ -1,0 +1,1 @@
+export { default } from "npm:assemblyscript@0.28.20/asc";
