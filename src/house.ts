@@ -44,6 +44,7 @@ import { toRules } from "./guard/rules.ts";
 import { CLASSIFIER_PROMPT } from "./guard/screen/classifier.ts";
 import { openSpending, type Spending } from "./guard/spending.ts";
 import { noticePayload, UsageDesk } from "./guard/usage_desk.ts";
+import type { LogRing } from "./ops/log_ring.ts";
 import { Metrics } from "./ops/metrics.ts";
 import { type Probe, Readiness } from "./ops/ready.ts";
 import { PluginDesk } from "./plugins/desk.ts";
@@ -89,6 +90,8 @@ export interface HouseOptions {
   beforeListening?(tokens: Tokens): Promise<void>;
   /** What the sandbox was found to be. */
   posture: StatusPayload["posture"];
+  /** The newest log lines, for an owner who asks. */
+  logs?: LogRing | undefined;
   /** The way to the launcher, which runs the programs that are configured. */
   pipe?: ProgramPipe | undefined;
 }
@@ -347,7 +350,12 @@ function makePlugins(
       peerAuthority,
       pluginAuthority,
       rules: () => toRules(settings().guard),
-      onSession: (key) => publish("sessions.changed", { key }),
+      onSession: (key) =>
+        publish(
+          "sessions.changed",
+          { key, sessionKey: key, reason: "plugin", ts: clock.now() },
+          (caller) => caller.ownsSession(key),
+        ),
       clock,
       log,
     }),
@@ -415,10 +423,20 @@ function gatewayDeps(
       agents: Object.entries(rooms.settings().agents).map(([id, agent]) => ({
         id,
         name: agent.name ?? (id === "main" ? "Carapace" : id),
+        model: agent.model ??
+          (safeMode === undefined ? model.model : undefined),
+        fallbacks: agent.fallbacks,
+        workspace: agent.workspace,
       })),
     }),
     responses: store.responses,
     toolsOf: (user) => safeMode === undefined ? desk.toolsOf(user) : [],
+    ...(safeMode === undefined
+      ? { catalogOf: (user) => desk.catalogOf(user) }
+      : {}),
+    skills: async () => await rooms.toolbox.skills?.status() ?? [],
+    logs: options.logs,
+    audit: store.audit,
     tokens: {
       create: async (input, maker) => {
         const { expiresInMs, agents, models, tools, integrity } = input;
@@ -449,6 +467,7 @@ function gatewayDeps(
       model: { id: model.model, because: model.because },
       posture,
     }),
+    posture,
     ready: () => readiness.check(),
     guard: rooms.guard,
     spending: rooms.spending,

@@ -28,6 +28,7 @@ import { type House, openHouse } from "./house.ts";
 import { banner } from "./ops/banner.ts";
 import { openLauncherPipe } from "./ops/launcher_pipe.ts";
 import { watchLifeline } from "./ops/lifeline.ts";
+import { LogRing } from "./ops/log_ring.ts";
 import { openLog } from "./ops/logs.ts";
 import {
   assertPosture,
@@ -338,9 +339,11 @@ export async function startService(args: readonly string[]): Promise<number> {
   const env = snapshot(reading);
   const { settings, safeMode } = settingsOf(reading, env);
   const encoder = new TextEncoder();
+  const logs = new LogRing();
   const log = openLog(settings.log, {
     isTerminal: Deno.stderr.isTerminal(),
     write: (line) => void Deno.stderr.writeSync(encoder.encode(line)),
+    ring: logs,
   });
   const posture = await checkSandbox(reading, { isOff, settings });
   // From here on no package can read a key out of the environment.
@@ -354,6 +357,7 @@ export async function startService(args: readonly string[]): Promise<number> {
       env,
       clock: systemClock,
       log,
+      logs,
       posture,
       pipe: openLauncherPipe(),
       beforeListening: async (tokens) => {

@@ -12,6 +12,7 @@ import { AppError, errorText } from "../core/errors.ts";
 import { agentOf, makeId } from "../core/ids.ts";
 import { PUBLIC_OWNER } from "../core/label.ts";
 import { NO_USAGE } from "../core/message.ts";
+import type { MethodOutput } from "../core/methods.ts";
 import type { ToolSpec } from "../core/model.ts";
 import type { TurnEvent, TurnEventBody } from "../core/turn.ts";
 import { admit } from "../guard/admission.ts";
@@ -19,6 +20,7 @@ import type { Row } from "../store/journal.ts";
 import type { Run } from "../store/runs.ts";
 import type { Session } from "../store/sessions.ts";
 import { toolsFor, type ToolUser } from "./calls.ts";
+import { toGroups } from "./catalog.ts";
 import { findCommand, runCommand } from "./commands.ts";
 import { Deadline } from "./deadline.ts";
 import type { AgentDeps } from "./deps.ts";
@@ -697,6 +699,18 @@ export class AgentDesk implements Turns {
     const { tools, settings } = this.#deps;
     return toolsFor(tools, { settings: settings(), ...user })
       .map((tool) => tools.spec(tool));
+  }
+
+  /** The same tools with what they state about themselves, by group. */
+  catalogOf(
+    user: Omit<ToolUser, "settings">,
+  ): MethodOutput<"tools.catalog">["groups"] {
+    const { tools, settings } = this.#deps;
+    return toGroups(
+      tools,
+      toolsFor(tools, { settings: settings(), ...user }),
+      settings().rules.effects,
+    );
   }
 
   counts(): { running: number; queued: number } {

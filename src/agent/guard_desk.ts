@@ -10,10 +10,12 @@ import type { Authority } from "../core/authority.ts";
 import { AppError } from "../core/errors.ts";
 import type { z } from "zod";
 import type {
+  ApprovalsFile,
   GUARD_METHODS,
   PendingApproval,
   RememberedLine,
 } from "../core/guard_methods.ts";
+import { sha256Hex } from "../core/ids.ts";
 import { joinAll, type Label } from "../core/label.ts";
 import type { Message, StoredMessage } from "../core/message.ts";
 import type { Answer } from "../guard/approvals.ts";
@@ -34,6 +36,7 @@ type Output<M extends keyof typeof GUARD_METHODS> = z.infer<
   (typeof GUARD_METHODS)[M]["output"]
 >;
 type Explained = Output<"policy.explain">;
+type ApprovalsSnapshot = Output<"exec.approvals.get">;
 type Replayed = Output<"policy.replay">["calls"][number];
 
 /** Messages of a session that are read. */
@@ -94,6 +97,67 @@ export class GuardDesk {
   async revoke(authority: Authority, id: string): Promise<void> {
     checkOwner(authority);
     await this.#deps.approvals.revoke(id, authority.principal);
+  }
+
+  /** The remembered answers as the field's clients know them. */
+  async approvalsFile(authority: Authority): Promise<ApprovalsSnapshot> {
+    const lines = await this.lines(authority);
+    const agents: ApprovalsFile["agents"] = {};
+    for (const { id, agent, tool, places, createdAt } of lines) {
+      const pattern = `${tool} ${places.join(", ")}`;
+      (agents[agent] ??= { allowlist: [] }).allowlist.push({
+        id,
+        pattern,
+        lastUsedAt: createdAt,
+      });
+    }
+    const file: ApprovalsFile = {
+      version: 1,
+      defaults: {
+        security: "allowlist",
+        ask: "on-miss",
+        askFallback: "deny",
+        autoAllowSkills: false,
+      },
+      agents,
+    };
+    const hash = await sha256Hex(JSON.stringify(agents));
+    return { path: "policy.list", exists: lines.length > 0, hash, file };
+  }
+
+  /**
+   * Forgets every remembered answer that is not named. None is added: answers
+   * come from asks and from nowhere else.
+   *
+   * @throws {AppError} `conflict` when it is another list than was looked at,
+   * `bad_input` for an entry that nobody ever answered
+   */
+  async keepOnly(
+    authority: Authority,
+    asked: { ids: ReadonlySet<string>; baseHash: string | undefined },
+  ): Promise<ApprovalsSnapshot> {
+    const { ids, baseHash } = asked;
+    const now = await this.approvalsFile(authority);
+    if (baseHash !== undefined && baseHash !== now.hash) {
+      throw new AppError(
+        "conflict",
+        "Cannot set the approvals: they changed since they were read",
+        { hint: "Read them again with exec.approvals.get" },
+      );
+    }
+    const lines = await this.lines(authority);
+    const known = new Set(lines.map(({ id }) => id));
+    if ([...ids].some((id) => !known.has(id))) {
+      throw new AppError(
+        "bad_input",
+        "Cannot add an approval: only answering an ask with allow-always does",
+        { hint: "A policy line of the configuration allows without asking" },
+      );
+    }
+    for (const { id } of lines) {
+      if (!ids.has(id)) await this.revoke(authority, id);
+    }
+    return await this.approvalsFile(authority);
   }
 
   async #past(

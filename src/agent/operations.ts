@@ -8,6 +8,7 @@
  * @module
  */
 import { AppError } from "../core/errors.ts";
+import { agentOf } from "../core/ids.ts";
 import type { z } from "zod";
 import { textOf } from "../core/message.ts";
 import {
@@ -89,12 +90,29 @@ function given<T extends object>(values: T): {
   ) as { [K in keyof T]: Exclude<T[K], undefined> };
 }
 
+/** A session is not what it was; who may see it is told. */
+export interface SessionChange {
+  sessionKey: string;
+  agentId: string;
+  /** What was done: `patch`, `reset`, `delete` and the like. */
+  reason: string;
+}
+
+/** Acts that leave everything as it is. */
+const READS: ReadonlySet<SessionMethod> = new Set([
+  "sessions.preview",
+  "sessions.context",
+  "sessions.export",
+  "sessions.search",
+]);
+
 /** The acts by their methods' names. */
 export class Operations {
   readonly #desk: SessionDesk;
   readonly #search: TranscriptSearch;
   readonly #store: Pick<AgentDeps["store"], "sessions" | "messages">;
   readonly #acts: Acts;
+  readonly #listeners = new Set<(change: SessionChange) => void>();
 
   constructor(
     desk: SessionDesk,
@@ -140,7 +158,28 @@ export class Operations {
         }`,
       );
     }
-    return await this.#acts[method](parsed.data as Params<M>, actor);
+    const done = await this.#acts[method](parsed.data as Params<M>, actor);
+    if (!READS.has(method)) this.#tell(method, done, params);
+    return done;
+  }
+
+  /** Calls after every act that changed a session. Must not throw. */
+  watch(listener: (change: SessionChange) => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+  }
+
+  /** The keys an act changed: its own, and the one it put something away under. */
+  #tell(method: SessionMethod, done: object, params: object): void {
+    const reason = method.slice("sessions.".length);
+    const { key, archivedKey } = done as { key?: string; archivedKey?: string };
+    const { key: asked } = params as { key?: string };
+    const keys = [...new Set([key, asked, archivedKey])]
+      .filter((one) => one !== undefined);
+    for (const sessionKey of keys) {
+      const change = { sessionKey, agentId: agentOf(sessionKey), reason };
+      for (const listener of this.#listeners) listener(change);
+    }
   }
 
   /** Lets go of what nobody asked for lately. */
@@ -213,7 +252,10 @@ export class Operations {
         }),
       "sessions.purge": async ({ principal }) => ({
         ok: true,
-        sessions: await desk.purge(principal),
+        sessions: await desk.purge(
+          principal,
+          (key) => this.#tell("sessions.purge", { key }, {}),
+        ),
       }),
     };
   }

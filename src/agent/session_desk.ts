@@ -576,11 +576,15 @@ export class SessionDesk {
   }
 
   /** Deletes every session of a principal. How many. */
-  async purge(principal: string): Promise<number> {
+  async purge(
+    principal: string,
+    onGone: (key: string) => void = () => {},
+  ): Promise<number> {
     let count = 0;
     for await (const { key } of this.#deps.store.sessions.ownedBy(principal)) {
       this.#rooms.stop(key);
       await this.#alone(key, (session) => this.#purge(session));
+      onGone(key);
       count++;
     }
     return count;

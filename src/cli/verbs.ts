@@ -90,6 +90,11 @@ export const VERBS: readonly VerbRow[] = [
     load: async () => (await import("./policy.ts")).policy,
   },
   {
+    name: "audit",
+    about: "List what mattered, and verify the record of it",
+    load: async () => (await import("./audit.ts")).audit,
+  },
+  {
     name: "permissions",
     about: "Show the computed sandbox and the reason for each entry",
     load: async () => (await import("./permissions.ts")).permissions,

@@ -49,6 +49,40 @@ const Resolve = z.strictObject({
 });
 const Resolved = z.object({ ok: z.literal(true), id: z.string() });
 
+/**
+ * The remembered answers as the field's file of approvals: what is not in a
+ * list asks, and where nobody can be asked the answer is no.
+ */
+export const ApprovalsFile = z.object({
+  version: z.literal(1),
+  defaults: z.object({
+    security: z.literal("allowlist"),
+    ask: z.literal("on-miss"),
+    askFallback: z.literal("deny"),
+    autoAllowSkills: z.literal(false),
+  }),
+  agents: z.record(
+    z.string(),
+    z.object({
+      allowlist: z.array(z.object({
+        id: z.string(),
+        /** The tool and the places it was allowed for. */
+        pattern: z.string(),
+        lastUsedAt: z.int().optional(),
+      })),
+    }),
+  ),
+});
+export type ApprovalsFile = z.infer<typeof ApprovalsFile>;
+
+const ApprovalsSnapshot = z.object({
+  path: z.string(),
+  exists: z.boolean(),
+  /** For `baseHash`. */
+  hash: z.string(),
+  file: ApprovalsFile,
+});
+
 export const GUARD_METHODS = {
   "approval.list": {
     scope: "approvals",
@@ -73,6 +107,32 @@ export const GUARD_METHODS = {
     about: "Refused: only this gateway's own decisions ask",
     input: z.looseObject({}),
     output: Resolved,
+  },
+  "exec.approvals.get": {
+    scope: "approvals",
+    about: "The remembered answers in the shape of the field's file",
+    input: Nothing,
+    output: ApprovalsSnapshot,
+  },
+  "exec.approvals.set": {
+    scope: "approvals",
+    about:
+      "Forget the remembered answers that the file leaves out; it can add none",
+    input: z.strictObject({
+      file: z.looseObject({
+        agents: z.record(
+          z.string(),
+          z.looseObject({
+            allowlist: z.array(
+              z.looseObject({ id: z.string().max(64).optional() }),
+            )
+              .max(1_000).optional(),
+          }),
+        ).optional(),
+      }),
+      baseHash: z.string().max(128).optional(),
+    }),
+    output: ApprovalsSnapshot,
   },
   "policy.list": {
     scope: "approvals",

@@ -7,7 +7,9 @@
 import { z } from "zod";
 import type { Scope } from "./authority.ts";
 import { SessionKey } from "./ids.ts";
+import { CATALOG_METHODS } from "./catalog_methods.ts";
 import { GUARD_METHODS } from "./guard_methods.ts";
+import { OPS_METHODS } from "./ops_methods.ts";
 import { PLUGIN_METHODS } from "./plugin_methods.ts";
 import { Usage } from "./message.ts";
 import { SESSION_METHODS, SessionSummary } from "./session_methods.ts";
@@ -23,6 +25,8 @@ export {
 /** One method's contract. */
 export interface MethodContract {
   scope: Scope;
+  /** Not for anybody else, whatever scopes they hold. */
+  owner?: true;
   about: string;
   input: z.ZodType;
   output: z.ZodType;
@@ -108,6 +112,24 @@ export const BudgetStanding = z.object({
 });
 export type BudgetStanding = z.infer<typeof BudgetStanding>;
 
+/** One connection, as `system-presence` and the `presence` event show it. */
+export const PresenceEntry = z.object({
+  /** What the client calls itself. */
+  host: z.string(),
+  ip: z.string().optional(),
+  mode: z.string(),
+  /** Since its last request. */
+  lastInputSeconds: z.int().optional(),
+  /** When it connected. */
+  ts: z.int(),
+  connId: z.string(),
+  clientId: z.string(),
+  version: z.string(),
+  platform: z.string(),
+  role: z.string(),
+});
+export type PresenceEntry = z.infer<typeof PresenceEntry>;
+
 export const METHODS = {
   health: {
     scope: "read",
@@ -123,13 +145,9 @@ export const METHODS = {
   },
   "system-presence": {
     scope: "read",
-    about: "Who is connected",
+    about: "Who is connected: the owner sees all, others themselves",
     input: Nothing,
-    output: z.array(z.object({
-      host: z.string(),
-      mode: z.string(),
-      ts: z.int(),
-    })),
+    output: z.array(PresenceEntry),
   },
   "chat.send": {
     scope: "chat",
@@ -228,30 +246,7 @@ export const METHODS = {
       error: z.string().optional(),
     }),
   },
-  "models.list": {
-    scope: "read",
-    about: "The models that can be used",
-    input: Nothing,
-    output: z.object({
-      models: z.array(z.object({
-        id: z.string(),
-        label: z.string(),
-        provider: z.string(),
-        model: z.string(),
-      })),
-    }),
-  },
-  "agents.list": {
-    scope: "read",
-    about: "The configured agents",
-    input: Nothing,
-    output: z.object({
-      defaultId: z.string(),
-      mainKey: z.string(),
-      scope: z.string(),
-      agents: z.array(z.object({ id: z.string(), name: z.string() })),
-    }),
-  },
+  ...CATALOG_METHODS,
   "usage.status": {
     scope: "read",
     about: "What today came to, and how the budgets stand",
@@ -324,6 +319,7 @@ export const METHODS = {
   ...GUARD_METHODS,
   ...PLUGIN_METHODS,
   ...TOOL_METHODS,
+  ...OPS_METHODS,
 } as const satisfies Record<string, MethodContract>;
 
 export type MethodName = keyof typeof METHODS;

@@ -85,14 +85,20 @@ export const ResponseFrame = z.union([
 ]);
 export type ResponseFrame = z.infer<typeof ResponseFrame>;
 
+/** How often presence and health changed, to tell an old snapshot by. */
+export const StateVersion = z.strictObject({
+  presence: z.int(),
+  health: z.int(),
+});
+export type StateVersion = z.infer<typeof StateVersion>;
+
 export const EventFrame = z.strictObject({
   type: z.literal("event"),
   event: z.string(),
   payload: z.unknown(),
   /** Counts per connection from 1, without gaps. */
   seq: z.int().optional(),
-  stateVersion: z.strictObject({ presence: z.int(), health: z.int() })
-    .optional(),
+  stateVersion: StateVersion.optional(),
 });
 export type EventFrame = z.infer<typeof EventFrame>;
 
@@ -158,7 +164,7 @@ export const HelloOk = z.object({
   snapshot: z.object({
     presence: z.array(z.unknown()),
     health: z.unknown(),
-    stateVersion: z.object({ presence: z.int(), health: z.int() }),
+    stateVersion: StateVersion,
     uptimeMs: z.int(),
     sessionDefaults: z.object({
       defaultAgentId: z.string(),

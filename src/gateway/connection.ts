@@ -11,7 +11,11 @@ import type { z } from "zod";
 import type { Principal, Scope } from "../core/authority.ts";
 import { scanJson } from "../core/bounded.ts";
 import { AppError, errorText } from "../core/errors.ts";
-import { METHODS } from "../core/methods.ts";
+import {
+  type MethodContract,
+  type MethodName,
+  METHODS,
+} from "../core/methods.ts";
 import {
   CLOSE,
   ConnectParams,
@@ -20,6 +24,7 @@ import {
   type HelloOk,
   PROTOCOL,
   type RequestFrame,
+  type StateVersion,
   toWireError,
 } from "../core/protocol.ts";
 import { toAppError } from "./http_errors.ts";
@@ -108,6 +113,8 @@ export class Connection {
   readonly socket: WebSocket;
   readonly address: string;
   readonly connectedAt: number;
+  /** When its client last asked for something. */
+  lastRequestAt: number;
   readonly #deps: ConnectionDeps;
   readonly #controller = new AbortController();
   readonly #held: RunItem[] = [];
@@ -131,7 +138,7 @@ export class Connection {
     this.#deps = deps;
     this.id = deps.id;
     this.address = deps.address;
-    this.connectedAt = deps.now();
+    this.connectedAt = this.lastRequestAt = deps.now();
     this.principal = deps.principal;
     socket.onopen = () => this.#challenge();
     socket.onmessage = ({ data }) => this.#read(data);
@@ -188,15 +195,20 @@ export class Connection {
   }
 
   /** Sends an event with the next number. `payload` is an object or JSON text. */
-  sendEvent(event: EventName, payload: object | string): void {
+  sendEvent(
+    event: EventName,
+    payload: object | string,
+    stateVersion?: StateVersion,
+  ): void {
     if (this.#isClosed) return;
     const body = typeof payload === "string"
       ? payload
       : JSON.stringify(payload);
-    this.#send(
-      `{"type":"event","event":"${event}","payload":${body},"seq":${++this
-        .#seq}}`,
-    );
+    const version = stateVersion === undefined
+      ? ""
+      : `,"stateVersion":${JSON.stringify(stateVersion)}`;
+    const head = `{"type":"event","event":"${event}"`;
+    this.#send(`${head},"payload":${body},"seq":${++this.#seq}${version}}`);
   }
 
   /** Whether an event is for this caller's scopes. */
@@ -408,19 +420,8 @@ export class Connection {
       );
     }
     const contract = METHODS[method];
-    if (!caller.authority.scopes.has(contract.scope)) {
-      throw new AppError(
-        "forbidden",
-        `Cannot call "${method}": it needs the scope "${contract.scope}"`,
-        {
-          details: {
-            code: "MISSING_SCOPE",
-            scope: `operator.${contract.scope}`,
-          },
-          hint: "Connect with a token that has it",
-        },
-      );
-    }
+    checkCall(method, caller);
+    this.lastRequestAt = now();
     if (this.#requests >= limits.requestsPerSocketMax) {
       throw new AppError("rate_limited", "Too many requests at once", {
         retryAfterMs: 100,
@@ -465,6 +466,34 @@ export class Connection {
       if (this.#lanes.get(lane) === promise) this.#lanes.delete(lane);
     }
   }
+}
+
+/** Whether a method is this caller's to call: its scope, and whose it is. */
+export function mayCall(method: MethodName, caller: Caller): boolean {
+  const contract: MethodContract = METHODS[method];
+  return caller.authority.scopes.has(contract.scope) &&
+    (contract.owner !== true || caller.isOwner);
+}
+
+/** @throws {AppError} `forbidden`, naming the scope that is missing */
+function checkCall(method: MethodName, caller: Caller): void {
+  if (mayCall(method, caller)) return;
+  const { scope } = METHODS[method];
+  if (caller.authority.scopes.has(scope)) {
+    throw new AppError(
+      "forbidden",
+      `Cannot call "${method}": it is the owner's`,
+      { details: { code: "OWNER_ONLY" } },
+    );
+  }
+  throw new AppError(
+    "forbidden",
+    `Cannot call "${method}": it needs the scope "${scope}"`,
+    {
+      details: { code: "MISSING_SCOPE", scope: `operator.${scope}` },
+      hint: "Connect with a token that has it",
+    },
+  );
 }
 
 /** The session whose order a request must keep, if there is one. */

@@ -26,6 +26,7 @@ import type { Responses } from "../store/responses.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { GatewayLimits } from "./limits.ts";
 import type { GuardActs } from "./guard_methods.ts";
+import type { AuditBook, LogTail } from "./ops.ts";
 import type { PluginDesk } from "./plugins.ts";
 import type { ToolsDesk } from "./tools.ts";
 import type { SessionBus } from "./session_methods.ts";
@@ -139,7 +140,14 @@ export interface GatewayDeps {
   router: ModelRouter;
   agents(): {
     defaultId: string;
-    agents: readonly { id: string; name: string }[];
+    agents: readonly {
+      id: string;
+      name: string;
+      /** What answers for it, and instead when that cannot be reached. */
+      model?: string | undefined;
+      fallbacks?: readonly string[];
+      workspace?: string | undefined;
+    }[];
   };
   tokens: TokenDesk;
   /** The acts on sessions; absent when the agents are off. */
@@ -154,10 +162,24 @@ export interface GatewayDeps {
     authority: Authority;
     channel: string;
   }): readonly ToolSpec[];
+  /** The same tools with what they state about themselves. */
+  catalogOf?(user: {
+    agentId: string;
+    authority: Authority;
+    channel: string;
+  }): MethodOutput<"tools.catalog">["groups"];
+  /** The owner's skills; none where no folder is named. */
+  skills?(): Promise<
+    readonly MethodOutput<"skills.status">["skills"][number][]
+  >;
+  logs?: LogTail | undefined;
+  audit?: AuditBook;
   /** Answers that can be gone on from; without it none are kept. */
   responses?: Pick<Responses, "find" | "put" | "delete">;
   /** What `status` says beside what the gateway knows itself. */
   status(): Omit<StatusPayload, "ts" | "uptimeMs" | "sessions" | "runs">;
+  /** What the sandbox was found to be; told to everyone who connects. */
+  posture?: StatusPayload["posture"];
   ready(): Promise<{ ok: boolean; checks: readonly ReadyCheck[] }>;
   /** Why the agents are off, when they are. */
   safeMode?: string | undefined;

@@ -89,6 +89,7 @@ class Room {
     this.health = new Health(deps, {
       limits,
       connections: () => this.sockets.count,
+      onChange: () => this.sockets.announceHealth(),
     });
     const rate = (perSecond: number, burst: number) =>
       new Rate({ perSecond, burst, identitiesMax: limits.identitiesMax });
@@ -364,6 +365,13 @@ export async function openGateway(deps: GatewayDeps): Promise<Gateway> {
   const address = { host: server.addr.hostname, port: server.addr.port };
   room.door = new Door(deps.config, address.port);
   const watching = deps.turns.watch((event, run) => sockets.onTurn(event, run));
+  const changing = deps.operations?.watch?.((change) =>
+    sockets.publish(
+      "sessions.changed",
+      { ...change, key: change.sessionKey, ts: deps.clock.now() },
+      (caller) => caller.ownsSession(change.sessionKey),
+    )
+  );
   const revoking = deps.onRevoked((credential) => room.revoke(credential));
   const waitAtMost = async (wait: Promise<unknown>, limitMs: number) => {
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -395,6 +403,7 @@ export async function openGateway(deps: GatewayDeps): Promise<Gateway> {
       room.isClosing = true;
       room.isDraining = true;
       watching[Symbol.dispose]();
+      changing?.[Symbol.dispose]();
       revoking[Symbol.dispose]();
       // In this order: the server's own shutdown would close sockets with 1001
       // and wait for ever for a stream that is still open.

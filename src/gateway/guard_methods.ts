@@ -12,6 +12,8 @@ type GuardMethod =
   | "approval.resolve"
   | "exec.approval.resolve"
   | "exec.approval.request"
+  | "exec.approvals.get"
+  | "exec.approvals.set"
   | "policy.list"
   | "policy.revoke"
   | "policy.explain"
@@ -20,7 +22,14 @@ type GuardMethod =
 /** What the gateway is given of the guard. */
 export type GuardActs = Pick<
   GuardDesk,
-  "pending" | "answer" | "lines" | "revoke" | "explain" | "replay"
+  | "pending"
+  | "answer"
+  | "lines"
+  | "revoke"
+  | "approvalsFile"
+  | "keepOnly"
+  | "explain"
+  | "replay"
 >;
 
 /** The rows for the table of methods. */
@@ -49,6 +58,16 @@ export function guardHandlers(
         "forbidden",
         "Cannot ask the owner for a client: only a decision of this gateway asks",
       );
+    },
+    "exec.approvals.get": async (_, { caller }) =>
+      await acts().approvalsFile(caller.authority),
+    "exec.approvals.set": async ({ file, baseHash }, { caller }) => {
+      const ids = Object.values(file.agents ?? {})
+        .flatMap(({ allowlist = [] }) => allowlist.map(({ id }) => id ?? ""));
+      return await acts().keepOnly(caller.authority, {
+        ids: new Set(ids),
+        baseHash,
+      });
     },
     "policy.list": async (_, { caller }) => ({
       lines: await acts().lines(caller.authority),

@@ -20,6 +20,7 @@ export class Health {
   readonly #deps: GatewayDeps;
   readonly #limits: GatewayLimits;
   readonly #connections: () => number;
+  readonly #onChange: () => void;
   #ready: Readiness | undefined;
   #readyAt = -Infinity;
   #readyRun: Promise<Readiness> | undefined;
@@ -28,11 +29,17 @@ export class Health {
 
   constructor(
     deps: GatewayDeps,
-    options: { limits: GatewayLimits; connections(): number },
+    options: {
+      limits: GatewayLimits;
+      connections(): number;
+      /** Told when readiness is another than it was. */
+      onChange(): void;
+    },
   ) {
     this.#deps = deps;
     this.#limits = options.limits;
     this.#connections = options.connections;
+    this.#onChange = options.onChange;
   }
 
   /** Fresh to `readyMs`; callers at the same time share one asking. */
@@ -60,8 +67,11 @@ export class Health {
       const check = { name: "config", ok: false, why: safeMode };
       found = { ok: false, checks: [...found.checks, check] };
     }
+    // Until something was asked, all was said to be well.
+    const before = this.#ready ?? { ...found, ok: true };
     this.#ready = found;
     this.#readyAt = this.#deps.clock.now();
+    if (stateOf(before) !== stateOf(found)) this.#onChange();
     return found;
   }
 
@@ -101,4 +111,9 @@ export class Health {
       });
     }
   }
+}
+
+/** Which checks pass; why one does not may be said in other words each time. */
+function stateOf({ ok, checks }: Readiness): string {
+  return JSON.stringify([ok, checks.map((check) => [check.name, check.ok])]);
 }

@@ -13,10 +13,12 @@ import { AppError, type ErrorCode } from "../core/errors.ts";
 import { makeId } from "../core/ids.ts";
 import type { ToolSpec } from "../core/model.ts";
 import { type Call, readJsonText } from "./call.ts";
+import type { GatewayDeps } from "./deps.ts";
 import { json } from "./http_errors.ts";
 import { Caller } from "./keys.ts";
 import { answerSoon } from "./late.ts";
 import { labelsOf, toInbound } from "./openai_agent.ts";
+import type { RateByKind } from "./rate.ts";
 import { type ApiDeps, checkServing } from "./target.ts";
 
 /** `POST /tools/invoke`. */
@@ -46,14 +48,24 @@ export const InvokeAnswer = z.union([
   }),
 ]);
 
+/** What calling a tool by name needs, at whichever door. */
+export interface InvokeDeps {
+  deps: GatewayDeps;
+  turnRate: RateByKind;
+  isAttended(): boolean;
+}
+
 /** The tools a caller may use by name. */
 export function toolsOf(
-  on: ApiDeps,
+  { deps }: Pick<InvokeDeps, "deps">,
   caller: Caller,
-  agentId = on.deps.agents().defaultId,
+  { agentId = deps.agents().defaultId, channel = "http" }: {
+    agentId?: string | undefined;
+    channel?: string;
+  } = {},
 ): readonly ToolSpec[] {
   const { authority } = caller;
-  return on.deps.toolsOf?.({ agentId, authority, channel: "http" }) ?? [];
+  return deps.toolsOf?.({ agentId, authority, channel }) ?? [];
 }
 
 /**
@@ -65,10 +77,11 @@ export function toolsOf(
  */
 export async function invokeFor(
   caller: Caller,
-  on: ApiDeps,
+  on: InvokeDeps,
   asked: {
     name: string;
     args: unknown;
+    channel?: "http" | "ws";
     agentId?: string | undefined;
     /** Names the call, so that it is made once. */
     id?: string | undefined;
@@ -77,14 +90,14 @@ export async function invokeFor(
 ): Promise<Invoked> {
   const { deps } = on;
   checkServing(deps);
-  const { name, args, signal } = asked;
+  const { name, args, signal, channel = "http" } = asked;
   const now = deps.clock.now();
-  on.rates.turns.take(caller.principal, now);
+  on.turnRate.take(caller.principal, now);
   const agentId = caller.checkAgent(asked.agentId ?? deps.agents().defaultId);
   return await invokeTool(deps.turns, {
     inbound: toInbound(caller, {
       id: asked.id ?? makeId("req", now),
-      channel: "http",
+      channel,
       text: "",
       images: [],
       label: labelsOf(caller, now).user,
@@ -96,6 +109,11 @@ export async function invokeFor(
     call: { name, args },
     signal,
   });
+}
+
+/** What the HTTP doors have, as a call by name needs it. */
+export function toInvoke({ deps, rates, isAttended }: ApiDeps): InvokeDeps {
+  return { deps, turnRate: rates.turns, isAttended };
 }
 
 const STATUS = {
@@ -127,11 +145,11 @@ export async function toolsInvoke(call: Call, on: ApiDeps): Promise<Response> {
   const { tool: name, args = {}, action, agentId } = parsed.data;
   const caller = await Caller.of(call.caller);
   if (agentId !== undefined) caller.checkAgent(agentId);
-  if (!toolsOf(on, caller, agentId).some((tool) => tool.name === name)) {
+  if (!toolsOf(on, caller, { agentId }).some((tool) => tool.name === name)) {
     const message = `There is no tool "${name}" for this credential`;
     return refuse("not_found", message, 404);
   }
-  const answer = invokeFor(caller, on, {
+  const answer = invokeFor(caller, toInvoke(on), {
     name,
     args: action === undefined ? args : { action, ...args },
     agentId,

@@ -18,7 +18,7 @@ import { textOf } from "../core/message.ts";
 import { type Call, readJsonText } from "./call.ts";
 import { Caller } from "./keys.ts";
 import { type ApiDeps, checkServing } from "./target.ts";
-import { failureText, invokeFor, toolsOf } from "./invoke.ts";
+import { failureText, invokeFor, toInvoke, toolsOf } from "./invoke.ts";
 
 const SESSIONS_MAX = 200;
 const MESSAGES_MAX = 200;
@@ -72,7 +72,7 @@ function serveTools(server: Server, { sdk, call, on, caller }: Desk): void {
       let text: string;
       let isError = true;
       try {
-        const done = await invokeFor(caller, on, {
+        const done = await invokeFor(caller, toInvoke(on), {
           name,
           args: params.arguments ?? {},
           signal: AbortSignal.any([signal, call.signal]),

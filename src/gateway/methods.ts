@@ -24,7 +24,9 @@ import type { GatewayDeps, SessionRow } from "./deps.ts";
 import type { Health } from "./health.ts";
 import type { Caller } from "./keys.ts";
 import type { GatewayLimits } from "./limits.ts";
+import { catalogHandlers } from "./catalog.ts";
 import { guardHandlers } from "./guard_methods.ts";
+import { opsHandlers } from "./ops.ts";
 import { pluginHandlers } from "./plugins.ts";
 import { toolHandlers } from "./tools.ts";
 import { toSummary } from "../agent/operations.ts";
@@ -418,29 +420,6 @@ export function makeHandlers(on: MethodDeps): Handlers {
       return { runId, status: "accepted" };
     },
     "agent.wait": (params, call) => work.wait(params, call),
-    "models.list": async (_, { caller, signal }) => {
-      const models = deps.safeMode === undefined
-        ? await deps.router.list(signal)
-        : [];
-      return {
-        models: models.map(({ provider, id, label }) => ({
-          id: `${provider}:${id}`,
-          label: label ?? id,
-          provider,
-          model: id,
-        })).filter(({ id }) => caller.authority.allowsModel(id)),
-      };
-    },
-    "agents.list": (_, { caller }) => {
-      const { defaultId, agents } = deps.agents();
-      return {
-        defaultId,
-        mainKey: "main",
-        scope: "per-sender",
-        agents: agents.filter(({ id }) => caller.authority.allowsAgent(id))
-          .map(({ id, name }) => ({ id, name })),
-      };
-    },
     "usage.status": async (_, { caller }) => {
       const desk = usageOf(deps);
       const ts = deps.clock.now();
@@ -468,6 +447,8 @@ export function makeHandlers(on: MethodDeps): Handlers {
       await deps.tokens.revoke(id);
       return { ok: true, id };
     },
+    ...catalogHandlers(on),
+    ...opsHandlers(deps),
     ...guardHandlers(deps.guard),
     ...pluginHandlers(deps.plugins),
     ...toolHandlers(deps.toolsDesk),

@@ -12,7 +12,11 @@ import type { Caller } from "./keys.ts";
 import type { Handlers } from "./methods.ts";
 
 /** The acts on sessions; `agent` has more. */
-export type SessionBus = Pick<Operations, "run">;
+export type SessionBus =
+  & Pick<Operations, "run">
+  & Partial<
+    Pick<Operations, "watch">
+  >;
 
 /** Sessions a caller who is not the owner is shown are picked from these. */
 const SCANNED_MAX = 2_000;

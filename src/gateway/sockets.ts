@@ -12,18 +12,22 @@ import type { Principal } from "../core/authority.ts";
 import { AppError, errorText } from "../core/errors.ts";
 import { makeId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
-import type { MethodOutput } from "../core/methods.ts";
-import { type MethodName, METHODS } from "../core/methods.ts";
+import {
+  type MethodName,
+  METHODS,
+  type PresenceEntry,
+} from "../core/methods.ts";
 import {
   CLOSE,
   type ConnectParams,
   type EventName,
   EVENTS,
   type HelloOk,
+  type StateVersion,
 } from "../core/protocol.ts";
 import type { TurnEvent } from "../core/turn.ts";
 import type { InFlight } from "./call.ts";
-import { Connection } from "./connection.ts";
+import { Connection, mayCall } from "./connection.ts";
 import type { GatewayDeps } from "./deps.ts";
 import type { Health } from "./health.ts";
 import type { Caller } from "./keys.ts";
@@ -51,14 +55,9 @@ export const OWN_EVENTS: readonly EventName[] = [
   "exec.approval.requested",
   "exec.approval.resolved",
   "sessions.changed",
+  "health",
+  "posture",
 ];
-
-type PresenceEntry = MethodOutput<"system-presence">[number] & {
-  connId: string;
-  clientId: string;
-  version: string;
-  platform: string;
-};
 
 /** What the sockets are given. */
 export interface SocketsDeps {
@@ -92,6 +91,7 @@ export class Sockets {
   #handlers: Handlers | undefined;
   #preAuth = 0;
   #presenceVersion = 0;
+  #healthVersion = 0;
   #presenceTimer: ReturnType<typeof setTimeout> | undefined;
   readonly #tickTimer: ReturnType<typeof setInterval>;
 
@@ -214,8 +214,9 @@ export class Sockets {
       authenticate: (token) =>
         deps.authenticate(token === undefined ? {} : { token }, { address }),
       welcome: (connection, asked) => this.#welcome(connection, asked),
-      onReady: () => {
+      onReady: (connection) => {
         options.onReady();
+        this.#tellPosture(connection);
         this.#announcePresence();
       },
     });
@@ -254,14 +255,14 @@ export class Sockets {
       server: { version: deps.version, host, connId: connection.id },
       features: {
         methods: (Object.keys(METHODS) as MethodName[]).filter((method) =>
-          scopes.has(METHODS[method].scope)
+          mayCall(method, caller)
         ),
         events: [...new Set([...OWN_EVENTS, ...moreEvents])].filter(may),
       },
       snapshot: {
         presence: scopes.has("read") ? this.presence(caller) : [],
         health: scopes.has("read") ? health.brief() : {},
-        stateVersion: { presence: this.#presenceVersion, health: 0 },
+        stateVersion: this.#stateVersion(),
         uptimeMs: Math.max(0, deps.clock.now() - startedAt),
         sessionDefaults: {
           defaultAgentId: defaultId,
@@ -286,17 +287,22 @@ export class Sockets {
   /** Who is connected, as far as this caller may know: the owner all, others themselves. */
   presence(caller: Caller): PresenceEntry[] {
     const entries: PresenceEntry[] = [];
-    for (const { id, client, connectedAt, principal, isReady } of this.#all) {
+    const now = this.#on.deps.clock.now();
+    for (const connection of this.#all) {
+      const { id, client, principal, isReady, lastRequestAt } = connection;
       const isShown = caller.isOwner || principal?.id === caller.principal.id;
       if (!isReady || client === undefined || !isShown) continue;
       entries.push({
-        connId: id,
         host: client.displayName ?? client.id,
+        ip: connection.address,
+        mode: client.mode,
+        lastInputSeconds: Math.max(0, Math.floor((now - lastRequestAt) / 1000)),
+        ts: connection.connectedAt,
+        connId: id,
         clientId: client.id,
         version: client.version,
         platform: client.platform,
-        mode: client.mode,
-        ts: connectedAt,
+        role: principal?.kind === "node" ? "node" : "operator",
       });
     }
     return entries;
@@ -310,13 +316,43 @@ export class Sockets {
       for (const connection of this.#all) {
         const { caller } = connection;
         if (caller === undefined || !connection.mayHear("presence")) continue;
-        connection.sendEvent("presence", { presence: this.presence(caller) });
+        const presence = this.presence(caller);
+        connection.sendEvent("presence", { presence }, this.#stateVersion());
       }
     }, this.#on.limits.presenceMs);
   }
 
+  #stateVersion(): StateVersion {
+    return { presence: this.#presenceVersion, health: this.#healthVersion };
+  }
+
+  /** What readiness found is not what it found before. */
+  announceHealth(): void {
+    this.#healthVersion++;
+    const payload = this.#on.health.brief();
+    for (const connection of this.#all) {
+      if (connection.caller === undefined) continue;
+      if (!connection.mayHear("health")) continue;
+      connection.sendEvent("health", payload, this.#stateVersion());
+    }
+  }
+
+  /** How this process is confined; the paths behind it are the owner's. */
+  #tellPosture(connection: Connection): void {
+    const { caller } = connection;
+    if (caller === undefined || !connection.mayHear("posture")) return;
+    const { posture } = this.#on.deps;
+    if (posture === undefined) return;
+    connection.sendEvent(
+      "posture",
+      caller.isOwner ? posture : { ...posture, grants: {} },
+    );
+  }
+
   #tick(): void {
     this.publish("tick", { ts: this.#on.deps.clock.now() });
+    // Asked for its comparison with the last answer.
+    void this.#on.health.ready();
   }
 
   /** Sends an event to everyone whose scopes allow it, and who passes `to`. */

@@ -16,6 +16,7 @@ import {
 import { redactByField, redactByPattern } from "@logtape/redaction";
 import type { Log, LogLevel } from "../core/log.ts";
 import type { LogConfig } from "./config.ts";
+import type { LogRing } from "./log_ring.ts";
 
 /** Longest line that is written. */
 export const LINE_BYTES_MAX = 8_192;
@@ -76,29 +77,48 @@ function readable(isColored: boolean): TextFormatter {
 // deno-lint-ignore no-control-regex
 const CONTROL = /[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f\x80-\x9f]/g;
 
+/** A formatter whose lines are redacted, printable and short enough. */
+function lineMaker(formatter: TextFormatter): TextFormatter {
+  const patterns = CREDENTIAL_PATTERNS.map((pattern) => ({
+    pattern,
+    replacement: "[redacted]",
+  }));
+  const redacted = redactByPattern(formatter, patterns);
+  return (record) => {
+    const line = redacted(record).replaceAll(CONTROL, "\uFFFD");
+    return line.length > LINE_BYTES_MAX
+      ? `${line.slice(0, LINE_BYTES_MAX - 8)} [cut]\n`
+      : line;
+  };
+}
+
 /** Opens the log. `write` gets whole lines. */
 export function openLog(
   config: LogConfig,
-  options: { isTerminal: boolean; write(line: string): void },
+  options: {
+    isTerminal: boolean;
+    write(line: string): void;
+    /** Keeps the same lines, always as JSON. */
+    ring?: Pick<LogRing, "add">;
+  },
 ): Log {
   const isPretty = config.format === "pretty" ||
     config.format === "auto" && options.isTerminal;
   const plain = isPretty
     ? readable(options.isTerminal)
     : getJsonLinesFormatter();
-  const formatter = redactByPattern(
-    plain,
-    CREDENTIAL_PATTERNS.map((pattern) => ({
-      pattern,
-      replacement: "[redacted]",
-    })),
-  );
+  const { ring, write } = options;
+  const toLine = lineMaker(plain);
+  const toJson = isPretty ? lineMaker(getJsonLinesFormatter()) : toLine;
   const sink = (record: LogRecord) => {
-    const line = formatter(record).replaceAll(CONTROL, "\uFFFD");
-    options.write(
-      line.length > LINE_BYTES_MAX
-        ? `${line.slice(0, LINE_BYTES_MAX - 8)} [cut]\n`
-        : line,
+    const line = toLine(record);
+    write(line);
+    ring?.add(
+      record.level === "warning" || record.level === "fatal" ||
+        record.level === "trace"
+        ? "warn"
+        : record.level,
+      toJson === toLine ? line : toJson(record),
     );
   };
   configureSync({

@@ -120,12 +120,18 @@ export class Audit implements Sequencer {
     return this.#head;
   }
 
-  /** Newest first. */
-  async list(options: { limit: number }): Promise<AuditRow[]> {
+  /** Newest first, from the row before `before` on. */
+  async list(
+    options: { limit: number; before?: number },
+  ): Promise<AuditRow[]> {
     const rows: AuditRow[] = [];
+    const { limit, before } = options;
     const stretch = {
       prefix: makeKey("audit", this.#instance),
-      limit: options.limit,
+      ...(before === undefined
+        ? {}
+        : { end: makeKey("audit", this.#instance, before) }),
+      limit,
       reverse: true,
     };
     for await (const { value } of this.#values.list(stretch, AuditRow)) {

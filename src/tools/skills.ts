@@ -12,6 +12,7 @@ import { z } from "zod";
 import { AppError, errorText } from "../core/errors.ts";
 import { join, joinAll, type Label, label } from "../core/label.ts";
 import type { Log } from "../core/log.ts";
+import type { MethodOutput } from "../core/methods.ts";
 import { type Tool, tool } from "../core/tool.ts";
 import { sha256Hex } from "../core/ids.ts";
 import type { FileLabels } from "../store/file_labels.ts";
@@ -127,6 +128,18 @@ export class SkillBook {
       this.#kept = { at: now, skills: this.#find() };
     }
     return await this.#kept.skills;
+  }
+
+  /** All of them, as the owner is shown them. */
+  async status(): Promise<MethodOutput<"skills.status">["skills"]> {
+    return (await this.list()).map(({ name, about, folder, needs, label }) => ({
+      name,
+      skillKey: name,
+      description: about,
+      source: label.integrity,
+      filePath: `${folder}/SKILL.md`,
+      requirements: [...needs],
+    }));
   }
 
   /** The owner's own skills, for the prompt; nothing when there are none. */

@@ -3,7 +3,7 @@
  * routes, the methods' contracts, the events and the limits of the wire.
  */
 import { z } from "zod";
-import { METHODS } from "../../src/core/methods.ts";
+import { type MethodContract, METHODS } from "../../src/core/methods.ts";
 import {
   CLOSE,
   EVENTS,
@@ -129,12 +129,14 @@ export function makeProtocolDoc(): Promise<string> {
     about,
   ]);
   const methods = Object.entries(METHODS).map((
-    [name, { scope, about, input, output }],
-  ) =>
-    `### ${name}\n\n${about}. Scope \`${scope}\`.\n\n\`\`\`text\n→ ${
+    [name, contract],
+  ) => {
+    const { scope, about, input, output, owner }: MethodContract = contract;
+    const whose = owner === true ? ", the owner only" : "";
+    return `### ${name}\n\n${about}. Scope \`${scope}\`${whose}.\n\n\`\`\`text\n→ ${
       shapeOf(input, "input")
-    }\n← ${shapeOf(output, "output")}\n\`\`\``
-  );
+    }\n← ${shapeOf(output, "output")}\n\`\`\``;
+  });
   const events = OWN_EVENTS.map((
     name,
   ) => [code(name), EVENTS[name] ?? "everyone"]);

@@ -7,6 +7,7 @@ import { silentLog } from "../../src/core/log.ts";
 import { Secret } from "../../src/core/secret.ts";
 import { systemClock } from "../../src/core/time.ts";
 import { type House, openHouse } from "../../src/house.ts";
+import type { LogRing } from "../../src/ops/log_ring.ts";
 import { Settings } from "../../src/settings.ts";
 import { fakeAnthropic } from "./anthropic.ts";
 import { fakeOpenai } from "./openai.ts";
@@ -17,6 +18,7 @@ export interface RealHouseOptions {
   /** What the model says, whichever of the vendors is asked. */
   script?: Script;
   settings?: Record<string, unknown>;
+  logs?: LogRing;
 }
 
 /** An open house and its vendors. */
@@ -69,6 +71,7 @@ export async function openRealHouse(
       env: { get: () => undefined },
       clock: systemClock,
       log: silentLog,
+      logs: options.logs,
       beforeListening: async (tokens) => {
         const made = await tokens.create({
           name: "owner",
