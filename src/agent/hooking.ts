@@ -9,8 +9,9 @@
  */
 import { AppError } from "../core/errors.ts";
 import type { HookEvent, HookOutcome, HookPoint } from "../core/hooks.ts";
-import { join, type Label, PUBLIC_OWNER } from "../core/label.ts";
+import { join, joinAll, type Label, PUBLIC_OWNER } from "../core/label.ts";
 import {
+  type StoredMessage,
   TextPart,
   type ToolCallPart,
   type ToolResultPart,
@@ -102,25 +103,75 @@ async function run(
   }, signal) ?? { notes: [] };
 }
 
-/** Before the first step: notes for the model, or the end. */
+/**
+ * Before the first step, what the turn is about: changed, annotated, or the end.
+ * A turn that goes on after a crash has been through this when it took a step.
+ */
 export async function hookTurn(
   turn: Turn,
   signal: AbortSignal,
 ): Promise<LoopEnd | undefined> {
-  if (!turn.deps.hooks?.has("before_turn")) return undefined;
-  const last = turn.history.findLast(({ role }) => role === "user");
-  const text = (last?.parts ?? []).flatMap((part) =>
-    part.kind === "text" ? [part.text] : []
-  ).join("");
-  const outcome = await run(
-    turn,
-    { point: "before_turn", label: turn.joined, text },
-    signal,
+  if (turn.run.step > 0) return undefined;
+  const cancelled = await hookInput(turn, { after: 0, signal });
+  return cancelled === undefined ? undefined : stopped("turn", cancelled);
+}
+
+/**
+ * What was said to a turn that runs already. What a hook stops is not shown to
+ * the model; the turn goes on.
+ */
+export async function hookSteering(
+  turn: Turn,
+  options: { after: number; signal: AbortSignal },
+): Promise<void> {
+  const cancelled = await hookInput(turn, options);
+  if (cancelled === undefined) return;
+  turn.deps.log("warn", "turn.steering_stopped", { ...cancelled });
+  // Without its reason, which is the plugin's words.
+  const text = `[The plugin "${cancelled.by}" stopped this message]`;
+  for (const message of inputOf(turn, options.after)) {
+    const label = joinAll(message.parts.map((part) => part.label));
+    turn.replace(message, [TextPart.parse({ kind: "text", text, label })]);
+  }
+}
+
+/** What was said to this turn, past a message's number. */
+function inputOf(turn: Turn, after: number): StoredMessage[] {
+  return turn.history.filter(({ role, runId, seq }) =>
+    role === "user" && runId === turn.run.id && seq > after
   );
-  const { cancelled } = outcome;
-  if (cancelled !== undefined) return stopped("turn", cancelled);
-  const notes = notesText(outcome).trim();
-  if (notes !== "") {
+}
+
+function textIn({ parts }: StoredMessage): string {
+  return parts.flatMap((part) => part.kind === "text" ? [part.text] : [])
+    .join("");
+}
+
+/** Each message by itself, so that a change is a change of that one. */
+async function hookInput(
+  turn: Turn,
+  { after, signal }: { after: number; signal: AbortSignal },
+): Promise<HookOutcome["cancelled"]> {
+  if (!turn.deps.hooks?.has("before_turn")) return undefined;
+  for (const message of inputOf(turn, after)) {
+    const outcome = await run(turn, {
+      point: "before_turn",
+      label: turn.joined,
+      text: textIn(message),
+    }, signal);
+    const { cancelled, text } = outcome;
+    if (cancelled !== undefined) return cancelled;
+    if (text !== undefined) {
+      const said = joinAll(message.parts.map((part) => part.label));
+      const label = lower(said, outcome);
+      // Stored in the other's place: what the model never saw is not shown later.
+      turn.replace(message, [
+        TextPart.parse({ kind: "text", text, label }),
+        ...message.parts.filter(({ kind }) => kind !== "text"),
+      ]);
+    }
+    const notes = notesText(outcome).trim();
+    if (notes === "") continue;
     const label = lower(PUBLIC_OWNER, outcome);
     turn.append("user", [TextPart.parse({ kind: "text", text: notes, label })]);
   }

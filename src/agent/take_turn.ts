@@ -26,7 +26,7 @@ import type { Deadline } from "./deadline.ts";
 import type { AgentDeps, AgentSettings } from "./deps.ts";
 import { runInvoked, toCallPart } from "./invoke.ts";
 import type { Lanes, Slots } from "./lanes.ts";
-import { hookReply, hookTurn } from "./hooking.ts";
+import { hookReply, hookSteering, hookTurn } from "./hooking.ts";
 import { type LoopEnd, runLoop } from "./loop.ts";
 import type { Past, Pasts } from "./pasts.ts";
 import { gatherSections, isPrivateTo } from "./sections.ts";
@@ -352,7 +352,14 @@ async function* runTurn(
       turn,
       deadline,
       seat: place,
-      takeAlong: () => takeAlong(turn, { desk, sender, mode: "steer" }),
+      takeAlong: async () => {
+        const after = turn.session.seq;
+        const count = await takeAlong(turn, { desk, sender, mode: "steer" });
+        if (count > 0) {
+          await hookSteering(turn, { after, signal: deadline.signal });
+        }
+        return count;
+      },
     };
     if (turn.run.options?.invoked === true) {
       const end = yield* runInvoked(running);

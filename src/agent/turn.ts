@@ -135,6 +135,20 @@ export class Turn {
     return message;
   }
 
+  /** Puts other parts in a message's place; the next {@linkcode save} stores it. */
+  replace(message: StoredMessage, parts: readonly Part[]): StoredMessage {
+    const next = { ...message, parts };
+    const put = (list: StoredMessage[]) => {
+      const at = list.findIndex(({ seq }) => seq === message.seq);
+      if (at >= 0) list[at] = next;
+      return at >= 0;
+    };
+    put(this.history);
+    if (!put(this.#unsaved)) this.#unsaved.push(next);
+    this.taint(joinAll(parts.map((part) => part.label)));
+    return next;
+  }
+
   /** Whether something of it is not stored yet. */
   get hasUnsaved(): boolean {
     return this.#unsaved.length > 0 || this.#savedSession !== this.session;

@@ -10,8 +10,8 @@ import { systemClock } from "../../src/core/time.ts";
 import { GuardConfig } from "../../src/guard/config.ts";
 import { toRules } from "../../src/guard/rules.ts";
 import { PluginsConfig } from "../../src/plugins/config.ts";
-import { fakeHouse } from "../fakes/house.ts";
-import { calls, says, type Step } from "../fakes/models.ts";
+import { collect, fakeHouse, request } from "../fakes/house.ts";
+import { calls, Gate, says, type Step } from "../fakes/models.ts";
 import { type FakeHost, fakeHost, probe } from "../fakes/plugins.ts";
 
 const MAY = ["annotate", "change", "cancel"];
@@ -19,10 +19,11 @@ const MAY = ["annotate", "change", "cancel"];
 async function withHooks(
   points: readonly HookPoint[],
   how: string,
+  may: readonly string[] = MAY,
 ): Promise<FakeHost> {
   const fake = await fakeHost();
   const { manifest, bytes } = await probe({
-    hooks: points.map((point) => ({ point, may: MAY, export: "hook" })),
+    hooks: points.map((point) => ({ point, may, export: "hook" })),
   });
   const view = await fake.add(manifest, bytes, { config: { hook: how } });
   assert.equal(view.state, "ready", `${view.why}`);
@@ -96,6 +97,99 @@ Deno.test("hooks in a turn", async (t) => {
     assert.match(shown, /The plugin \\"probe\\" notes: it is dark/);
     assert.equal(of(events, "end")[0]?.reason, "done");
   });
+  await t.step(
+    "before_turn changes it, also for every later turn",
+    async () => {
+      await using fake = await withHooks(
+        ["before_turn"],
+        '{"text":"how early?"}',
+      );
+      const shown: string[] = [];
+      await using house = await fakeHouse({
+        forever: (request) => {
+          shown.push(JSON.stringify(request.messages));
+          return says("early");
+        },
+        hooks: fake.host.hooks,
+      });
+      await house.say("how late is it?");
+      await fake.grant("probe", undefined);
+      await house.say("and now?");
+      for (const text of shown) {
+        assert.match(text, /how early\?/);
+        assert.doesNotMatch(text, /how late/);
+      }
+      const session = await house.store.sessions.find("agent:main:main");
+      const [first] = await house.store.messages.tail(session?.id ?? "", {
+        limit: 10,
+      });
+      const [part, ...others] = first?.parts ?? [];
+      assert.ok(part?.kind === "text" && others.length === 0);
+      assert.equal(part.text, "how early?");
+      assert.equal(part.label.integrity, "untrusted");
+      assert.ok(part.label.origins.some(({ kind }) => kind === "plugin"));
+      assert.equal(session?.joined.integrity, "untrusted");
+    },
+  );
+  await t.step("before_turn stops it before the model is asked", async () => {
+    await using fake = await withHooks(["before_turn"], '{"cancel":"late"}');
+    const { events, shown } = await say(fake, [says("late")]);
+    assert.equal(of(events, "end")[0]?.reason, "denied");
+    assert.equal(shown, "");
+  });
+  await t.step(
+    "before_turn does only what its manifest declares",
+    async () => {
+      for (const how of ['{"text":"x"}', '{"cancel":"x"}']) {
+        await using fake = await withHooks(["before_turn"], how, ["annotate"]);
+        const { events, shown } = await say(fake, [says("late")]);
+        assert.equal(of(events, "end")[0]?.reason, "denied");
+        assert.match(of(events, "end")[0]?.message ?? "", /does not say/);
+        assert.equal(shown, "");
+      }
+    },
+  );
+  await t.step(
+    "what is said to a turn that runs passes before_turn too",
+    async () => {
+      for (
+        const [how, want] of [
+          ['{"text":"softly"}', /softly/],
+          ['{"cancel":"no"}', /The plugin \\"probe\\" stopped this message/],
+        ] as const
+      ) {
+        await using fake = await withHooks(["before_turn"], "");
+        const gate = new Gate();
+        await using house = await fakeHouse({
+          steps: [
+            async function* (_, signal) {
+              await gate.pass(signal);
+              yield* calls(["math_eval", { expression: "1+1" }]);
+            },
+            says("done"),
+          ],
+          hooks: fake.host.hooks,
+        });
+        await house.say("/queue steer");
+        const first = await house.desk.start(request("loudly, please"));
+        await gate.arrivals(1);
+        const granted = fake.config.granted["probe"];
+        assert.ok(granted);
+        await fake.grant("probe", { ...granted, config: { hook: how } });
+        const second = await house.desk.start(request("as loud as you can"));
+        assert.equal(second.status, "queued");
+        gate.open();
+        await collect(first.events);
+        await collect(second.events);
+        const shown = house.models.requests.map(({ messages }) =>
+          JSON.stringify(messages)
+        );
+        assert.match(shown[1] ?? "", want);
+        assert.doesNotMatch(shown[1] ?? "", /as loud as you can/);
+        assert.match(shown[1] ?? "", /loudly, please/);
+      }
+    },
+  );
   await t.step("before_turn that fails ends the turn", async () => {
     await using fake = await withHooks(["before_turn"], "trap");
     const { events } = await say(fake, [says("late")]);
