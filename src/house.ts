@@ -47,8 +47,7 @@ import { noticePayload, UsageDesk } from "./guard/usage_desk.ts";
 import type { LogRing } from "./ops/log_ring.ts";
 import { Metrics } from "./ops/metrics.ts";
 import { type Probe, Readiness } from "./ops/ready.ts";
-import { PluginDesk } from "./plugins/desk.ts";
-import { PluginHost } from "./plugins/host.ts";
+import { PluginRoom, type PluginRoomDeps } from "./plugins/room.ts";
 import { demoRow } from "./providers/demo.ts";
 import {
   chooseDefault,
@@ -327,22 +326,23 @@ function makePlugins(
   rooms: {
     store: Store;
     egress: Egress;
-    registry: PluginRegistry;
+    registry: PluginRoomDeps["registry"];
     turns: Pick<Turns, "start">;
     settings(): Settings;
     publish(...event: Parameters<Gateway["publish"]>): void;
   },
-): { host: PluginHost; desk: PluginDesk } {
+): PluginRoom {
   const { store, egress, registry, turns, settings, publish } = rooms;
   const { plugins: rows, journal, audit } = store;
   const config = () => settings().plugins;
-  const host = new PluginHost({
+  return new PluginRoom({
     rows,
     journal,
     audit,
     egress,
     registry,
-    config: config(),
+    config,
+    stateDir,
     world: makePluginWorld({
       store,
       turns,
@@ -363,8 +363,6 @@ function makePlugins(
     clock,
     log,
   });
-  const desk = new PluginDesk({ host, rows, journal, audit, config, stateDir });
-  return { host, desk };
 }
 
 function gatewayEvent(point: "gateway_start" | "gateway_stop"): HookEvent {
@@ -381,9 +379,6 @@ function tellOfCompaction(desk: AgentDesk, hooks: Hooks): Disposable {
   });
 }
 
-/** Where plugins put their tools. */
-type PluginRegistry = ConstructorParameters<typeof PluginHost>[0]["registry"];
-
 /** The gateway's view of the rest of the house. */
 function gatewayDeps(
   options: HouseOptions,
@@ -395,7 +390,7 @@ function gatewayDeps(
     guard: GuardDesk;
     engine: Engine;
     readiness: Readiness;
-    plugins: PluginDesk;
+    plugins: PluginRoom["desk"];
     toolbox: Toolbox;
     spending: Spending;
     usage: UsageDesk;
@@ -620,7 +615,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     publish: (...event) => opened?.publish(...event),
   });
   const desk = new AgentDesk({
-    hooks: plugins.host.hooks,
+    hooks: plugins.hooks,
     store,
     models: {
       ...engine.models,
@@ -650,11 +645,11 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     log,
   });
   opening.defer(() => desk.drain(0));
-  opening.use(plugins.host);
-  opening.use(tellOfCompaction(desk, plugins.host.hooks));
+  opening.use(plugins);
+  opening.use(tellOfCompaction(desk, plugins.hooks));
   if (options.safeMode === undefined) {
-    await plugins.host.open();
-    await plugins.host.hooks.run(gatewayEvent("gateway_start"));
+    await plugins.open();
+    await plugins.hooks.run(gatewayEvent("gateway_start"));
   }
   const readiness = new Readiness(probes(options, store), clock);
   const metrics = opening.use(
@@ -710,7 +705,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     setupHint: engine.setupHint,
     adopt: (next) => {
       settings = next;
-      void plugins.host.adopt(next.plugins).catch((error) =>
+      void plugins.adopt(next.plugins).catch((error) =>
         log("error", "plugins.not_adopted", { error: String(error) })
       );
     },
@@ -719,7 +714,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     stop: async ({ isRestart = false, ...options } = {}) => {
       const limitMs = options.limitMs ?? (isRestart ? RESTART_MS : DRAIN_MS);
       desk.stopAdmitting();
-      await plugins.host.hooks.run(gatewayEvent("gateway_stop"));
+      await plugins.hooks.run(gatewayEvent("gateway_stop"));
       await Promise.all([
         gateway.drain({ limitMs, isRestart }),
         desk.drain(limitMs),

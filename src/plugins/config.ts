@@ -16,7 +16,20 @@ import {
 } from "../core/plugin.ts";
 import { sha256Hex } from "../core/ids.ts";
 import { SecretField } from "../core/secret.ts";
-import { TrustedPublisher } from "./manifest.ts";
+
+/** A publisher the owner trusts, by the key it signs with. */
+export const TrustedPublisher = z.strictObject({
+  /** The `publisher` its manifests must name. */
+  name: z.string().min(1).max(128),
+  /** Base64url of the raw Ed25519 public key. */
+  publicKey: z.string().regex(
+    /^[A-Za-z0-9_-]{43}$/,
+    "a public key is 43 characters of base64url",
+  ),
+  /** The plugins it may publish. */
+  plugins: z.union([z.literal("any"), z.array(PluginId)]).default("any"),
+});
+export type TrustedPublisher = z.infer<typeof TrustedPublisher>;
 
 /** A sender of a channel plugin who may talk to the agent. */
 export const PluginSender = z.strictObject({

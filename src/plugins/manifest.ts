@@ -12,21 +12,8 @@ import { z } from "zod";
 import { canonicalJson } from "../core/canonical.ts";
 import { AppError } from "../core/errors.ts";
 import { sha256Hex } from "../core/ids.ts";
-import { PluginId, PluginManifest } from "../core/plugin.ts";
-
-/** A publisher the owner trusts, by the key it signs with. */
-export const TrustedPublisher = z.strictObject({
-  /** The `publisher` its manifests must name. */
-  name: z.string().min(1).max(128),
-  /** Base64url of the raw Ed25519 public key. */
-  publicKey: z.string().regex(
-    /^[A-Za-z0-9_-]{43}$/,
-    "a public key is 43 characters of base64url",
-  ),
-  /** The plugins it may publish. */
-  plugins: z.union([z.literal("any"), z.array(PluginId)]).default("any"),
-});
-export type TrustedPublisher = z.infer<typeof TrustedPublisher>;
+import { PluginManifest } from "../core/plugin.ts";
+import type { TrustedPublisher } from "./config.ts";
 
 /** What a signature says. A wrong one is not an answer but an error. */
 export type Signed =

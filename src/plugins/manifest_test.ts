@@ -7,9 +7,9 @@ import {
   checkWasm,
   makePublisherKeys,
   signManifest,
-  TrustedPublisher,
   verifyManifest,
 } from "./manifest.ts";
+import { TrustedPublisher } from "./config.ts";
 
 const WASM = new TextEncoder().encode("not really a module");
 

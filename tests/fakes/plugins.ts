@@ -5,6 +5,7 @@
 import { fileURLToPath } from "node:url";
 import wabtInit from "wabt";
 import { compile } from "../../plugins/pdk/compile.ts";
+import { putIncoming } from "../../src/config/incoming.ts";
 import { sha256Hex } from "../../src/core/ids.ts";
 import type { Inbound } from "../../src/core/message.ts";
 import { silentLog } from "../../src/core/log.ts";
@@ -19,6 +20,8 @@ import { PluginHost, type PluginView } from "../../src/plugins/host.ts";
 import { readManifest } from "../../src/plugins/package.ts";
 import { openStore, type Store } from "../../src/store/store.ts";
 import { Registry } from "../../src/tools/registry.ts";
+import { type AnyFrame, FakeClient } from "./gateway_house.ts";
+import type { RealHouse } from "./real_house.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const compiled = new Map<string, Promise<Uint8Array<ArrayBuffer>>>();
@@ -181,9 +184,7 @@ export async function fakeHost(
         allowUnsigned: true,
         by: "owner",
       });
-      const read = readManifest(manifest);
-      const reviewed = await wantHashes(read);
-      await grant(id, { ...grantAll(read, {}), reviewed, ...change });
+      await grant(id, await grantOf(manifest, change));
       const view = (await host.list()).find((one) => one.id === id);
       if (view === undefined) throw new RangeError("it is not listed");
       return view;
@@ -252,4 +253,40 @@ export async function probe(more: Raw = {}): Promise<
     ...rest,
   });
   return { manifest, bytes };
+}
+
+/** The owner's socket to a whole house. */
+export async function ownerOf({ url, owner }: RealHouse): Promise<FakeClient> {
+  const client = new FakeClient(`${url.replace("http", "ws")}/ws`);
+  await client.opened;
+  const hello = await client.connect({ auth: { token: owner } });
+  if (hello.ok !== true) throw new RangeError(JSON.stringify(hello));
+  return client;
+}
+
+/** Installs into a whole house, as the command line does; how it stands. */
+export async function installIn(
+  { stateDir }: RealHouse,
+  client: FakeClient,
+  { manifest, bytes }: { manifest: Raw; bytes: Uint8Array<ArrayBuffer> },
+): Promise<AnyFrame> {
+  const sha256 = await sha256Hex(bytes);
+  await using _incoming = await putIncoming(stateDir, sha256, bytes);
+  const input = { manifest, sha256, source: "test", allowUnsigned: true };
+  const { ok, payload, error } = await client.call("plugins.install", input);
+  if (ok !== true) throw new RangeError(error.message);
+  return payload;
+}
+
+/** A line of the configuration that grants a plugin all it wants. */
+export async function grantOf(
+  manifest: Raw,
+  change: Partial<PluginGrant> = {},
+): Promise<PluginGrant> {
+  const read = readManifest(manifest);
+  return {
+    ...grantAll(read, {}),
+    reviewed: await wantHashes(read),
+    ...change,
+  };
 }

@@ -19,6 +19,8 @@ export interface RealHouseOptions {
   script?: Script;
   settings?: Record<string, unknown>;
   logs?: LogRing;
+  /** Where its state is; without it, a folder that goes with it. */
+  stateDir?: string;
 }
 
 /** An open house and its vendors. */
@@ -31,6 +33,9 @@ export interface RealHouse extends AsyncDisposable {
   /** The agent's own vendor, and one of another dialect. */
   openai: Fake;
   anthropic: Fake;
+  stateDir: string;
+  /** Its settings with something else in them, as it would adopt them. */
+  settings(change: Record<string, unknown>): Settings;
   /** A program's token. */
   token(change?: Partial<TokenRequest>): Promise<string>;
 }
@@ -47,27 +52,35 @@ export async function openRealHouse(
   options: RealHouseOptions = {},
 ): Promise<RealHouse> {
   await using opening = new AsyncDisposableStack();
-  await Deno.mkdir("tests/.tmp", { recursive: true });
-  const dir = await Deno.makeTempDir({ dir: "tests/.tmp" });
-  opening.defer(() => Deno.remove(dir, { recursive: true }));
+  let { stateDir } = options;
+  if (stateDir === undefined) {
+    await Deno.mkdir("tests/.tmp", { recursive: true });
+    const dir = await Deno.makeTempDir({ dir: "tests/.tmp" });
+    opening.defer(() => Deno.remove(dir, { recursive: true }));
+    stateDir = `${dir}/state`;
+  }
   const { script } = options;
   const scripted = script === undefined ? {} : { script };
   const openai = opening.use(await fakeOpenai(scripted));
   const anthropic = opening.use(await fakeAnthropic(scripted));
   const apiKey = new Secret("sk-fake", "test");
   let owner = "";
+  const port = freePort();
+  const settings = (change: Record<string, unknown>) =>
+    Settings.parse({
+      gateway: { port },
+      providers: {
+        openai: { baseUrl: openai.url, apiKey, api: "chat" },
+        anthropic: { baseUrl: anthropic.url, apiKey },
+      },
+      agents: { main: { model: "openai:gpt-test" } },
+      ...options.settings,
+      ...change,
+    });
   const house = opening.use(
     await openHouse({
-      settings: Settings.parse({
-        gateway: { port: freePort() },
-        providers: {
-          openai: { baseUrl: openai.url, apiKey, api: "chat" },
-          anthropic: { baseUrl: anthropic.url, apiKey },
-        },
-        agents: { main: { model: "openai:gpt-test" } },
-        ...options.settings,
-      }),
-      stateDir: `${dir}/state`,
+      settings: settings({}),
+      stateDir,
       env: { get: () => undefined },
       clock: systemClock,
       log: silentLog,
@@ -91,6 +104,8 @@ export async function openRealHouse(
     owner,
     openai,
     anthropic,
+    stateDir,
+    settings,
     token: async (change = {}) => {
       const made = await house.tokens.create({
         name: `program-${++names}`,
