@@ -31,7 +31,7 @@ import type { Env } from "./config/env.ts";
 import { storeKey } from "./config/store_key.ts";
 import { AppError, errorText } from "./core/errors.ts";
 import { PUBLIC_OWNER } from "./core/label.ts";
-import type { HookEvent, Hooks } from "./core/hooks.ts";
+import type { HookEvent } from "./core/hooks.ts";
 import type { Log } from "./core/log.ts";
 import type { StatusPayload } from "./core/methods.ts";
 import { type Clock, repeat } from "./core/time.ts";
@@ -369,16 +369,6 @@ function gatewayEvent(point: "gateway_start" | "gateway_stop"): HookEvent {
   return { point, label: PUBLIC_OWNER };
 }
 
-/** Hooks hear of a shortened conversation as everybody else does. */
-function tellOfCompaction(desk: AgentDesk, hooks: Hooks): Disposable {
-  return desk.watch((event, { sessionKey, agentId }) => {
-    if (event.kind !== "compacted" || !hooks.has("compaction")) return;
-    const { runId } = event;
-    const label = PUBLIC_OWNER;
-    void hooks.run({ point: "compaction", label, runId, sessionKey, agentId });
-  });
-}
-
 /** The gateway's view of the rest of the house. */
 function gatewayDeps(
   options: HouseOptions,
@@ -646,7 +636,6 @@ export async function openHouse(options: HouseOptions): Promise<House> {
   });
   opening.defer(() => desk.drain(0));
   opening.use(plugins);
-  opening.use(tellOfCompaction(desk, plugins.hooks));
   if (options.safeMode === undefined) {
     await plugins.open();
     await plugins.hooks.run(gatewayEvent("gateway_start"));

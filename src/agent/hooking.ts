@@ -28,6 +28,7 @@ export function tellHooks(
   { hooks }: Pick<AgentDeps, "hooks">,
   point: HookPoint,
   { key, agentId, channel, joined }: Session,
+  runId?: string,
 ): void {
   if (hooks === undefined || !hooks.has(point)) return;
   void hooks.run({
@@ -36,6 +37,7 @@ export function tellHooks(
     sessionKey: key,
     agentId,
     ...channel === undefined ? {} : { channel },
+    ...runId === undefined ? {} : { runId },
   });
 }
 

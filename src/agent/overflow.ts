@@ -17,6 +17,7 @@ import {
   measure,
   PRESSURE_MAX,
 } from "./context.ts";
+import { tellHooks } from "./hooking.ts";
 import { guessInput, meteredStream } from "./metered.ts";
 import { estimateAll } from "./tokens.ts";
 import type { Running, Turn } from "./turn.ts";
@@ -105,6 +106,7 @@ export async function* makeRoom(
   turn.shorten(summary);
   turn.spend(usage);
   await turn.save({}, [deps.store.summaries.row(summary)]);
+  tellHooks(deps, "compaction", turn.session, turn.run.id);
   yield {
     kind: "compacted",
     messages: cut,

@@ -571,6 +571,10 @@ export class SessionDesk {
   }
 
   async #purge(session: Session): Promise<void> {
+    // One that was put away has ended before.
+    if (session.archived === undefined) {
+      tellHooks(this.#deps, "session_end", session);
+    }
     await this.#deps.store.sessions.purge(session);
     this.#rooms.pasts.forget(session.id);
   }
@@ -723,6 +727,7 @@ export class SessionDesk {
       summaries.row(summary),
       ...sessions.rows(next, session),
     ]);
+    tellHooks(this.#deps, "compaction", next);
     const history = past.history.slice(cut);
     this.#rooms.pasts.hold(next, { history, summary, unread: 0 });
     const after = assemble({ ...input, session: next, history, summary });

@@ -73,10 +73,16 @@ export function hooked(): i32 {
   );
 }
 
-/** Does what its setting says: note, text, args, cancel, trap. */
+/** Does what its setting says: note, text, args, cancel, trap; `+` adds to a text. */
 export function hook(): i32 {
-  keep("hook", Host.inputString());
+  const event = Host.inputString();
+  keep("hook", event);
+  keep("at:" + Json.parse(event).get("point").text(), event);
   const how = setting("hook");
+  if (how.startsWith("+")) {
+    const text = Json.parse(event).get("text").text();
+    return output("{\"text\":" + quote(text + how.slice(1)) + "}");
+  }
   if (how == "trap") unreachable();
   if (how == "http") {
     const url = setting("url");
