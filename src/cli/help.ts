@@ -112,7 +112,8 @@ export function didYouMean(
   let bestDistance = distanceMax + 1;
   for (const candidate of known) {
     const isBeginning = wanted.length >= 3 && candidate.startsWith(wanted);
-    const distance = isBeginning ? 1 : editDistance(wanted, candidate);
+    // Who stopped typing meant what begins so, before what differs by a letter.
+    const distance = isBeginning ? 0.5 : editDistance(wanted, candidate);
     if (distance < bestDistance) {
       best = candidate;
       bestDistance = distance;

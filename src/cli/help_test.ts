@@ -20,7 +20,8 @@ Deno.test("didYouMean() finds the near, not the far", () => {
   const rows: [name: string, want: string | undefined][] = [
     ["chta", "chat"],
     ["Status", "status"],
-    ["stat", "start"],
+    ["stat", "status"],
+    ["star", "start"],
     ["sess", "sessions"],
     ["perm", "permissions"],
     ["tokens", "token"],

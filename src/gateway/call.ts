@@ -7,66 +7,17 @@
 import type { Principal } from "../core/authority.ts";
 import { decodeUtf8, readBytes } from "../core/bounded.ts";
 import { AppError } from "../core/errors.ts";
+import type { InFlight, Load } from "./in_flight.ts";
 import type { GatewayLimits } from "./limits.ts";
+import type { Standing } from "./rate.ts";
 
-/** The requests being answered now. */
-export class InFlight {
-  readonly #calls = new Set<Call>();
-  #others = 0;
-  readonly #max: number;
-  #idle: (() => void) | undefined;
-
-  constructor(max: number) {
-    this.#max = max;
-  }
-
-  get count(): number {
-    return this.#calls.size + this.#others;
-  }
-
-  /** @throws {AppError} `unavailable` when the gateway has as many as it takes */
-  check(): void {
-    if (this.count >= this.#max) {
-      throw new AppError(
-        "unavailable",
-        `Cannot take another request: ${this.#max} are being answered`,
-        { retryAfterMs: 1000 },
-      );
-    }
-  }
-
-  add(call: Call): void {
-    this.#calls.add(call);
-  }
-
-  delete(call: Call): void {
-    if (this.#calls.delete(call)) this.#settle();
-  }
-
-  /** Counts a WebSocket request. */
-  enter(): void {
-    this.#others++;
-  }
-
-  leave(): void {
-    this.#others--;
-    this.#settle();
-  }
-
-  #settle(): void {
-    if (this.count === 0) this.#idle?.();
-  }
-
-  /** Resolves when nothing is in flight. */
-  async idle(): Promise<void> {
-    if (this.count === 0) return;
-    await new Promise<void>((resolve) => this.#idle = resolve);
-  }
-
-  /** Ends the calls a test picks, with a reason. */
-  abort(reason: AppError, picks: (call: Call) => boolean): void {
-    for (const call of this.#calls) if (picks(call)) call.abort(reason);
-  }
+/** A stream that goes on. Times are those of `performance.now()`. */
+interface Streaming {
+  startedAt: number;
+  /** When its reader was last given something it has not asked beyond. */
+  sentAt: number | undefined;
+  isAborted: boolean;
+  cut(reason: AppError): void;
 }
 
 /** One request. */
@@ -77,8 +28,10 @@ export class Call {
   readonly inFlight: InFlight;
   /** Set by the wrapper before any row that is not public runs. */
   principal: Principal | undefined;
-  /** Whether a stream goes on after the handler returned. */
-  isStreaming = false;
+  /** The buckets it was charged to, as they stood after it. */
+  readonly rates: Standing[] = [];
+  #claimed: string | undefined;
+  #stream: Streaming | undefined;
   #controller: AbortController | undefined;
   #onClientGone: (() => void) | undefined;
 
@@ -91,6 +44,71 @@ export class Call {
     this.address = options.address;
     this.inFlight = options.inFlight;
     this.inFlight.add(this);
+  }
+
+  /** It is this principal's from here on. @throws `rate_limited` */
+  identify(principal: Principal, load: Load): void {
+    this.inFlight.checkOf(principal.id, load);
+    this.inFlight.claim(principal.id);
+    this.#claimed = principal.id;
+    this.principal = principal;
+  }
+
+  /** Whether a stream goes on after the handler returned. */
+  get isStreaming(): boolean {
+    return this.#stream !== undefined;
+  }
+
+  /**
+   * A stream goes on after the handler returned.
+   *
+   * @param cut Ends it from this side, when its reader does not read: says why
+   * and closes
+   */
+  openStream(cut: (reason: AppError) => void): void {
+    // One that becomes part of another is that one's to end.
+    if (this.#stream !== undefined) return;
+    const startedAt = performance.now();
+    this.#stream = { startedAt, sentAt: undefined, isAborted: false, cut };
+    this.inFlight.sweepStreams();
+  }
+
+  /** The stream's reader asks for more: it has taken what was sent. */
+  wanted(): void {
+    if (this.#stream !== undefined) this.#stream.sentAt = undefined;
+  }
+
+  /** Something was handed to the stream's reader. */
+  sent(): void {
+    if (this.#stream !== undefined) this.#stream.sentAt = performance.now();
+  }
+
+  /**
+   * Ends a stream that is too old or not read: first by its signal, so that the
+   * answer itself says so, and by the next sweep at the latest.
+   */
+  sweep(now: number, limits: { streamMs: number; unreadMs: number }): void {
+    const stream = this.#stream;
+    if (stream === undefined) return;
+    const isOld = now - stream.startedAt >= limits.streamMs;
+    const isUnread = stream.sentAt !== undefined &&
+      now - stream.sentAt >= limits.unreadMs;
+    if (!isOld && !isUnread) return;
+    const reason = new AppError(
+      "timeout",
+      isOld
+        ? `The answer was cut off: it lasted ${limits.streamMs / 1000} s`
+        : `The answer was cut off: nobody read it for ${
+          limits.unreadMs / 1000
+        } s`,
+    );
+    if (stream.isAborted) {
+      stream.cut(reason);
+      this.end();
+    } else {
+      stream.isAborted = true;
+      this.abort(reason);
+    }
   }
 
   /** Who sent it. Only rows that are not public may ask. */
@@ -128,6 +146,8 @@ export class Call {
       this.request.signal.removeEventListener("abort", this.#onClientGone);
       this.#onClientGone = undefined;
     }
+    if (this.#claimed !== undefined) this.inFlight.release(this.#claimed);
+    this.#claimed = undefined;
     this.inFlight.delete(this);
   }
 }

@@ -37,8 +37,8 @@ import {
   toDeltaEvents,
   type WireEvent,
 } from "./run_events.ts";
-import type { InFlight } from "./call.ts";
-import type { RateByKind } from "./rate.ts";
+import { type InFlight, loadOfMethod } from "./in_flight.ts";
+import type { Rate, RateByKind } from "./rate.ts";
 import type { Log } from "../core/log.ts";
 
 /** What a connection is given of the room. */
@@ -49,6 +49,7 @@ export interface ConnectionDeps {
   handlers: Handlers;
   inFlight: InFlight;
   requestRate: RateByKind;
+  urgentRate: Rate;
   log: Log;
   now(): number;
   /** Set when the upgrade itself carried a good token. */
@@ -408,11 +409,12 @@ export class Connection {
   }
 
   #request(frame: RequestFrame): void {
-    const { inFlight, limits, handlers, requestRate, now } = this.#deps;
+    const { inFlight, limits, handlers } = this.#deps;
     const { method, id } = frame;
     const { caller } = this;
     if (caller === undefined) return;
-    requestRate.take(caller.principal, now());
+    const load = loadOfMethod(method);
+    this.#charge(caller, load === "urgent" && method !== "health");
     if (!isMethod(method)) {
       throw new AppError(
         "bad_input",
@@ -421,13 +423,17 @@ export class Connection {
     }
     const contract = METHODS[method];
     checkCall(method, caller);
-    this.lastRequestAt = now();
-    if (this.#requests >= limits.requestsPerSocketMax) {
+    this.lastRequestAt = this.#deps.now();
+    if (
+      this.#requests >= limits.requestsPerSocketMax && load !== "urgent"
+    ) {
       throw new AppError("rate_limited", "Too many requests at once", {
         retryAfterMs: 100,
       });
     }
-    inFlight.check();
+    inFlight.check(load);
+    const { id: principal } = caller.principal;
+    inFlight.checkOf(principal, load);
     const input: z.ZodType = contract.input;
     const params = parseParams(method, input, frame.params ?? {});
     const handler = handlers[method] as (
@@ -443,14 +449,22 @@ export class Connection {
       return;
     }
     this.#requests++;
+    inFlight.claim(principal);
     inFlight.enter();
     result.then(
       (payload) => this.#respond(id, payload),
       (error) => this.#fail(id, error),
     ).finally(() => {
       this.#requests--;
+      inFlight.release(principal);
       inFlight.leave();
     });
+  }
+
+  #charge({ principal }: Caller, isUrgent: boolean): void {
+    const { requestRate, urgentRate, now } = this.#deps;
+    if (isUrgent) urgentRate.take(principal.id, now());
+    else requestRate.take(principal, now());
   }
 
   /** One session's sends keep their order; others do not wait for them. */

@@ -116,15 +116,6 @@ export interface ReadyCheck {
   why?: string | undefined;
 }
 
-/** The tokens of a model call that did not go through the agent. */
-export interface PassedUsage {
-  principal: string;
-  credential: string;
-  /** `provider:model`. */
-  model: string;
-  usage: Usage;
-}
-
 /** Everything the gateway needs. */
 export interface GatewayDeps {
   config: GatewayConfig;
@@ -192,8 +183,6 @@ export interface GatewayDeps {
   usage?: Pick<UsageDesk, "today" | "cost" | "budgets">;
   /** Numbers for Prometheus. */
   metrics?(): Promise<{ type: string; text: string }>;
-  /** Told of model calls that did not go through the agent. Must not throw. */
-  recordUsage?(passed: PassedUsage): void;
   /** Who probably holds the port, when it is busy. */
   portHolder?(): string | undefined;
   /** Only tests set these. */

@@ -9,6 +9,7 @@
  */
 import { AppError } from "../core/errors.ts";
 import type { GatewayConfig } from "./config.ts";
+import type { GatewayLimits } from "./limits.ts";
 
 const LOOPBACK = ["127.0.0.1", "localhost", "[::1]"];
 
@@ -19,6 +20,8 @@ const CORS_HEADERS = "authorization, content-type, idempotency-key, " +
   "x-stainless-package-version, x-stainless-retry-count, " +
   "x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout";
 
+const EXPOSED = "retry-after, x-request-id, ratelimit, ratelimit-policy";
+
 /** Sent with everything. */
 const SECURITY: readonly (readonly [string, string])[] = [
   ["x-content-type-options", "nosniff"],
@@ -27,6 +30,40 @@ const SECURITY: readonly (readonly [string, string])[] = [
   ["referrer-policy", "no-referrer"],
   ["cross-origin-resource-policy", "same-origin"],
 ];
+
+/**
+ * Refuses a head that is too large. The runtime refuses one beyond what it can
+ * hold by itself, with 400.
+ *
+ * @throws {AppError} `too_large`, 414 or 431
+ */
+export function checkHead(
+  { url, headers }: Request,
+  limits: Pick<
+    GatewayLimits,
+    "targetCharsMax" | "headersMax" | "headerCharsMax"
+  >,
+): void {
+  if (url.length > limits.targetCharsMax) {
+    throw new AppError(
+      "too_large",
+      `Cannot read the request: its target is longer than ${limits.targetCharsMax} characters`,
+      { details: { status: 414 } },
+    );
+  }
+  let count = 0;
+  let chars = 0;
+  headers.forEach((value, name) => {
+    count++;
+    chars += name.length + value.length;
+  });
+  if (count <= limits.headersMax && chars <= limits.headerCharsMax) return;
+  throw new AppError(
+    "too_large",
+    `Cannot read the request: it has more than ${limits.headersMax} header fields or ${limits.headerCharsMax} characters of them`,
+    { details: { status: 431 } },
+  );
+}
 
 /** The exact names this gateway answers to. */
 export class Door {
@@ -116,7 +153,7 @@ export class Door {
       : request.headers.get("origin");
     if (origin !== null && this.#configured.has(origin)) {
       headers.set("access-control-allow-origin", origin);
-      headers.set("access-control-expose-headers", "retry-after, x-request-id");
+      headers.set("access-control-expose-headers", EXPOSED);
       headers.set("cross-origin-resource-policy", "cross-origin");
       headers.append("vary", "origin");
     }

@@ -12,17 +12,18 @@ import type { Principal, Scope } from "../core/authority.ts";
 import { AppError, errorText, ignore } from "../core/errors.ts";
 import { CLOSE, type EventName } from "../core/protocol.ts";
 import { makeId } from "../core/ids.ts";
-import { Call, InFlight } from "./call.ts";
+import { Call } from "./call.ts";
 import type { GatewayDeps } from "./deps.ts";
-import { Door } from "./door.ts";
+import { checkHead, Door } from "./door.ts";
 import { Health } from "./health.ts";
 import { toAppError, toErrorResponse } from "./http_errors.ts";
+import { InFlight, type Load, loadOfRequest } from "./in_flight.ts";
 import type { Caller } from "./keys.ts";
 import { GATEWAY_LIMITS, type GatewayLimits } from "./limits.ts";
 import { makeHandlers } from "./methods.ts";
 import { parsePath } from "./paths.ts";
 import { isWebhook, WebhookDoor } from "./plugins.ts";
-import { Rate, RateByKind } from "./rate.ts";
+import { Rate, RateByKind, tellRates } from "./rate.ts";
 import {
   dialectOf,
   fitsPath,
@@ -84,32 +85,34 @@ class Room {
     this.deps = deps;
     const limits = this.limits = { ...GATEWAY_LIMITS, ...deps.limits };
     const startedAt = deps.clock.now();
-    this.inFlight = new InFlight(limits.inFlightMax);
+    this.inFlight = new InFlight(limits);
     this.door = new Door(deps.config, deps.config.port);
     this.health = new Health(deps, {
       limits,
       connections: () => this.sockets.count,
       onChange: () => this.sockets.announceHealth(),
     });
-    const rate = (perSecond: number, burst: number) =>
-      new Rate({ perSecond, burst, identitiesMax: limits.identitiesMax });
+    const { identitiesMax } = limits;
+    const rate = (name: string, perSecond: number, burst: number) =>
+      new Rate({ name, perSecond, burst, identitiesMax });
     this.#requestRate = new RateByKind(
-      rate(limits.ownerReadsPerSecond, limits.ownerReadsBurst),
-      rate(limits.readsPerSecond, limits.readsBurst),
+      rate("requests", limits.ownerReadsPerSecond, limits.ownerReadsBurst),
+      rate("requests", limits.readsPerSecond, limits.readsBurst),
     );
     this.sockets = new Sockets({
       deps,
       limits,
       inFlight: this.inFlight,
       requestRate: this.#requestRate,
+      urgentRate: rate("urgent", limits.urgentPerSecond, limits.urgentBurst),
       health: this.health,
       host: deps.config.host,
       startedAt,
       moreEvents: ["config.changed", "plugins.changed", "usage.budget"],
     });
     const turns = new RateByKind(
-      rate(limits.ownerTurnsPerSecond, limits.ownerTurnsBurst),
-      rate(limits.turnsPerSecond, limits.turnsBurst),
+      rate("turns", limits.ownerTurnsPerSecond, limits.ownerTurnsBurst),
+      rate("turns", limits.turnsPerSecond, limits.turnsBurst),
     );
     const isAttended = () => this.sockets.isAttended();
     const isDraining = () => this.isDraining;
@@ -129,6 +132,7 @@ class Room {
       rates: {
         turns,
         passThrough: rate(
+          "models",
           limits.passThroughPerSecond,
           limits.passThroughBurst,
         ),
@@ -200,6 +204,7 @@ class Room {
     let call: Call | undefined;
     let path = "";
     try {
+      checkHead(request, this.limits);
       const isUpgrade = request.headers.has("upgrade");
       const host = this.door.checkHost(request);
       path = parsePath(request.url, host);
@@ -210,25 +215,30 @@ class Room {
       if (request.method === "OPTIONS" && request.headers.has("origin")) {
         return this.door.dress(this.door.preflight(), request);
       }
-      if (path !== "/health/live" && path !== "/health/ready") this.#admit();
+      const load = loadOfRequest(request.method, path);
+      if (load !== "urgent") this.#admit(load);
       call = new Call(request, { path, address, inFlight: this.inFlight });
       // A webhook's caller is known by what the plugin's manifest declares.
       if (!PUBLIC.has(path) && !isWebhook(request.method, path)) {
-        call.principal = await this.#authenticate(request, address, path);
-        this.#requestRate.take(call.principal, this.deps.clock.now());
+        const principal = await this.#authenticate(request, address, path);
+        call.identify(principal, load);
+        this.#requestRate.take(principal, this.deps.clock.now(), call.rates);
       }
       const response = await this.#app.fetch(request, { call });
       const now = this.deps.clock.now();
       response.headers.set("x-request-id", makeId("req", now));
+      tellRates(response.headers, call.rates);
       return this.door.dress(response, request);
     } catch (thrown) {
-      return this.door.dress(this.#refuse(request, path, thrown), request);
+      const refusal = this.#refuse(request, path, thrown);
+      tellRates(refusal.headers, call?.rates ?? []);
+      return this.door.dress(refusal, request);
     } finally {
       if (call?.isStreaming === false) call.end();
     }
   };
 
-  #admit(): void {
+  #admit(load: Load): void {
     if (this.isDraining) {
       throw new AppError(
         "unavailable",
@@ -236,7 +246,7 @@ class Room {
         { retryAfterMs: this.limits.retryAfterMs },
       );
     }
-    this.inFlight.check();
+    this.inFlight.check(load);
   }
 
   #refuse(request: Request, path: string, thrown: unknown): Response {
@@ -253,8 +263,9 @@ class Room {
   }
 
   async #upgrade(request: Request, address: string): Promise<Response> {
-    this.#admit();
-    const principal = request.headers.has("authorization")
+    const isNamed = request.headers.has("authorization");
+    this.#admit(isNamed ? "read" : "anonymous");
+    const principal = isNamed
       ? await this.#authenticate(request, address)
       : undefined;
     return this.sockets.accept(request, { address, principal });
@@ -402,6 +413,7 @@ export async function openGateway(deps: GatewayDeps): Promise<Gateway> {
       if (room.isClosing) return;
       room.isClosing = true;
       room.isDraining = true;
+      inFlight.close();
       watching[Symbol.dispose]();
       changing?.[Symbol.dispose]();
       revoking[Symbol.dispose]();

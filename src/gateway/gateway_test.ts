@@ -235,7 +235,12 @@ Deno.test("Caller.toKey() never gives a stranger another's key", async () => {
 });
 
 Deno.test("Rate lets a burst through, then its pace", () => {
-  const rate = new Rate({ perSecond: 10, burst: 3, identitiesMax: 2 });
+  const rate = new Rate({
+    name: "test",
+    perSecond: 10,
+    burst: 3,
+    identitiesMax: 2,
+  });
   for (let n = 0; n < 3; n++) rate.take("a", 0);
   assert.throws(() => rate.take("a", 0), { retryAfterMs: 100 });
   rate.take("b", 0);

@@ -56,9 +56,21 @@ function goOn(answer: Promise<Response>, options: LateOptions): Response {
     );
   let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   let timer: ReturnType<typeof setInterval> | undefined;
-  call.isStreaming = true;
+  let isOver = false;
+  const finish = () => {
+    isOver = true;
+    clearInterval(timer);
+    call.end();
+  };
   const body = new ReadableStream<Uint8Array>({
     start: (controller) => {
+      call.openStream((reason) => {
+        if (isOver) return;
+        controller.enqueue(toBytes(reason));
+        finish();
+        controller.close();
+        reader?.cancel().catch(ignore("nobody reads the answer"));
+      });
       controller.enqueue(blank);
       timer = setInterval(() => {
         if (reader === undefined) controller.enqueue(blank);
@@ -69,21 +81,21 @@ function goOn(answer: Promise<Response>, options: LateOptions): Response {
         reader ??= await readerOf(await answer, isStream);
         clearInterval(timer);
         const { done, value } = await reader.read();
+        if (isOver) return;
         if (!done) {
           controller.enqueue(value);
           return;
         }
       } catch (error) {
+        if (isOver) return;
         controller.enqueue(toBytes(error));
       }
-      clearInterval(timer);
-      call.end();
+      finish();
       controller.close();
     },
     cancel: () => {
-      clearInterval(timer);
       call.abort(new AppError("cancelled", "The client left"));
-      call.end();
+      finish();
       answer.then((late) => reader?.cancel() ?? late.body?.cancel())
         .catch(ignore("the client left before the answer"));
     },

@@ -9,6 +9,11 @@ export const GATEWAY_LIMITS = {
   ...WIRE_LIMITS,
   /** Characters of a request's path, before decoding. */
   pathCharsMax: 2_048,
+  /** Characters of a request's whole target, query included: 414 beyond it. */
+  targetCharsMax: 8_192,
+  /** Header fields of a request, and the characters of all: 431 beyond either. */
+  headersMax: 100,
+  headerCharsMax: 32_768,
   /** A request's body, and how long it may take to arrive. */
   bodyBytesMax: 1_048_576,
   apiBodyBytesMax: 4_194_304,
@@ -17,6 +22,12 @@ export const GATEWAY_LIMITS = {
   apiNodesMax: 200_000,
   /** Requests being answered at once, HTTP and WebSocket together. */
   inFlightMax: 512,
+  /** Of those, how many one principal may have: 429 beyond it. */
+  inFlightPerPrincipalMax: 384,
+  /** The share of them beyond which no stranger's socket is taken. */
+  anonymousShare: 0.75,
+  /** The share of them beyond which nothing is begun that calls models or tools. */
+  workShare: 0.875,
   /** Of those, how many one socket may have. */
   requestsPerSocketMax: 128,
   socketsMax: 1_024,
@@ -46,13 +57,23 @@ export const GATEWAY_LIMITS = {
   tailBytesMax: 8_192,
   /** How long an answer can still fail with a status of its own. */
   headMs: 5_000,
+  /** How long one streamed answer may last. */
+  streamMs: 3_600_000,
+  /** How long a streamed answer may wait for its reader to read on. */
+  unreadMs: 60_000,
+  /** How often streams are looked at for those two. */
+  sweepMs: 1_000,
   /** Silence in an event stream or before an answer. */
   keepAliveMs: 15_000,
   /** How long one answer of readiness and one count of sessions are good for. */
   readyMs: 1_000,
   countMs: 1_000,
   retryAfterMs: 2_000,
+  /** When to come back to a gateway that has too much to do. */
+  busyRetryMs: 1_000,
   /** Per identity: a second's worth and the burst. */
+  urgentPerSecond: 100,
+  urgentBurst: 200,
   turnsPerSecond: 60,
   turnsBurst: 120,
   ownerTurnsPerSecond: 600,

@@ -171,7 +171,7 @@ function watch(
     return new Response(null, answer);
   }
   const reader = answer.body.getReader();
-  call.isStreaming = true;
+  call.openStream(over);
   const onAbort = () => void reader.cancel().catch(ignore("it was over"));
   call.signal.addEventListener("abort", onAbort, { once: true });
   const body = new ReadableStream<Uint8Array>({

@@ -59,7 +59,7 @@ async function runAgent(
   const { deps } = on;
   const principal = call.caller;
   const now = deps.clock.now();
-  on.rates.turns.take(principal, now);
+  on.rates.turns.take(principal, now, call.rates);
   const caller = await Caller.of(principal);
   const turn = await toTurnRequest(fromChat(request, labelsOf(caller, now)), {
     caller,

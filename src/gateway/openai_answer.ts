@@ -226,15 +226,22 @@ export async function streamAnswer<Item>(
   await next;
   const encoder = new TextEncoder();
   let timer: ReturnType<typeof setInterval> | undefined;
+  let isOver = false;
   const finish = () => {
+    isOver = true;
     clearInterval(timer);
     call.end();
   };
-  call.isStreaming = true;
   const body = new ReadableStream<Uint8Array>({
     start: (controller) => {
       const first = writer.first();
       if (first !== "") controller.enqueue(encoder.encode(first));
+      call.openStream((reason) => {
+        if (isOver) return;
+        controller.enqueue(encoder.encode(writer.fail(reason)));
+        finish();
+        controller.close();
+      });
       timer = setInterval(() => {
         if ((controller.desiredSize ?? 0) > 0) {
           controller.enqueue(encoder.encode(": keep-alive\n\n"));
@@ -242,6 +249,7 @@ export async function streamAnswer<Item>(
       }, limits.keepAliveMs);
     },
     pull: async (controller) => {
+      call.wanted();
       let text = "";
       try {
         while (text === "" && !writer.isEnded) {
@@ -256,9 +264,12 @@ export async function streamAnswer<Item>(
             next.catch(ignore("read by the next pull"));
           }
         }
+        if (isOver) return;
         controller.enqueue(encoder.encode(text));
+        call.sent();
         if (!writer.isEnded) return;
       } catch (error) {
+        if (isOver) return;
         controller.enqueue(encoder.encode(writer.fail(error)));
       }
       finish();

@@ -226,33 +226,48 @@ function streamOn(
   const reader = from.getReader();
   const tail = new Tail(options.limits.tailBytesMax);
   let sent = 0;
+  let isOver = false;
   const end = () => {
+    if (isOver) return;
+    isOver = true;
     const usage = findUsage(tail.text());
     if (usage !== undefined) options.onUsage(usage);
     // Whoever stops reading early is not answered for nothing.
     options.onEnd(Math.max(sent, 1));
     call.end();
   };
-  call.isStreaming = true;
+  const fail = (
+    controller: ReadableStreamDefaultController<Uint8Array>,
+    error: unknown,
+  ) => {
+    if (isOver) return;
+    const frame = errorFrame(toStreamError(error), "openai");
+    controller.enqueue(encoder.encode(frame));
+    end();
+    controller.close();
+  };
   const body = new ReadableStream<Uint8Array>({
+    start: (controller) =>
+      call.openStream((reason) => {
+        fail(controller, reason);
+        reader.cancel().catch(ignore("the vendor's stream was over"));
+      }),
     // No async function: this runs once for every token of a stream.
-    pull: (controller) =>
-      reader.read().then(({ done, value }) => {
+    pull: (controller) => {
+      call.wanted();
+      return reader.read().then(({ done, value }) => {
+        if (isOver) return;
         if (!done) {
           tail.add(value);
           sent += value.byteLength;
           controller.enqueue(value);
+          call.sent();
           return;
         }
         end();
         controller.close();
-      }, (error) => {
-        controller.enqueue(
-          encoder.encode(errorFrame(toStreamError(error), "openai")),
-        );
-        end();
-        controller.close();
-      }),
+      }, (error) => fail(controller, error));
+    },
     cancel: async () => {
       call.abort(new AppError("cancelled", "The client left"));
       end();

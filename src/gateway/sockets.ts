@@ -26,14 +26,14 @@ import {
   type StateVersion,
 } from "../core/protocol.ts";
 import type { TurnEvent } from "../core/turn.ts";
-import type { InFlight } from "./call.ts";
 import { Connection, mayCall } from "./connection.ts";
 import type { GatewayDeps } from "./deps.ts";
 import type { Health } from "./health.ts";
+import type { InFlight } from "./in_flight.ts";
 import type { Caller } from "./keys.ts";
 import type { GatewayLimits } from "./limits.ts";
 import type { Handlers } from "./methods.ts";
-import type { RateByKind } from "./rate.ts";
+import type { Rate, RateByKind } from "./rate.ts";
 import {
   Feeds,
   mergeDeltas,
@@ -65,6 +65,8 @@ export interface SocketsDeps {
   limits: GatewayLimits;
   inFlight: InFlight;
   requestRate: RateByKind;
+  /** For stopping and approving: what else was asked does not use it up. */
+  urgentRate: Rate;
   health: Health;
   host: string;
   startedAt: number;
@@ -196,7 +198,7 @@ export class Sockets {
       onReady(): void;
     },
   ): Connection {
-    const { deps, limits, inFlight, requestRate } = this.#on;
+    const { deps, limits, inFlight, requestRate, urgentRate } = this.#on;
     const { address, principal } = options;
     if (this.#handlers === undefined) {
       throw new AppError("unavailable", "Cannot take sockets yet");
@@ -207,6 +209,7 @@ export class Sockets {
       limits,
       inFlight,
       requestRate,
+      urgentRate,
       principal,
       handlers: this.#handlers,
       log: this.#log,

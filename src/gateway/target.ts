@@ -137,7 +137,7 @@ export async function openPass(
 ): Promise<Pass> {
   const { deps } = on;
   const { authority, id } = call.caller;
-  on.rates.passThrough.take(id, deps.clock.now());
+  on.rates.passThrough.take(id, deps.clock.now(), call.rates);
   let { provider, model } = resolveModel(deps, body.model);
   if (model === AUTO_MODEL) {
     const name = await deps.router.settle(body.model, call.signal);
@@ -156,10 +156,7 @@ export async function openPass(
   const estimate = estimateBody(text, body);
   const hold = await deps.spending?.reservePass({ ...who, ...estimate });
   const paid = new PaidPass(hold, estimate);
-  const onUsage = (usage: Usage) => {
-    paid.used(usage);
-    deps.recordUsage?.({ ...who, usage });
-  };
+  const onUsage = (usage: Usage) => paid.used(usage);
   return { provider, model, full, paid, onUsage };
 }
 

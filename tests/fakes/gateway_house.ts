@@ -12,15 +12,12 @@ import {
 import { AppError } from "../../src/core/errors.ts";
 import { silentLog } from "../../src/core/log.ts";
 import type { StoredMessage } from "../../src/core/message.ts";
-import { NO_USAGE } from "../../src/core/message.ts";
+import { NO_USAGE, type Usage } from "../../src/core/message.ts";
 import { type Provider, splitModel } from "../../src/core/model.ts";
 import { systemClock } from "../../src/core/time.ts";
-import type {
-  GatewayDeps,
-  PassedUsage,
-  SessionRow,
-} from "../../src/gateway/deps.ts";
+import type { GatewayDeps, SessionRow } from "../../src/gateway/deps.ts";
 import { type Gateway, openGateway } from "../../src/gateway/gateway.ts";
+import type { Hold } from "../../src/guard/spending.ts";
 import { totalOf } from "../../src/guard/usage_desk.ts";
 import type { GatewayLimits } from "../../src/gateway/limits.ts";
 import { FakeTurns } from "./turns.ts";
@@ -88,7 +85,8 @@ export interface FakeGatewayHouse extends AsyncDisposable {
   /** `http://127.0.0.1:PORT`. */
   url: string;
   port: number;
-  passed: PassedUsage[];
+  /** What vendors said that model calls past the agents used. */
+  passed: { model: string; usage: Usage }[];
   kvReads: { count: number };
   revoke(credential: string): void;
   get(path: string, init?: RequestInit): Promise<Response>;
@@ -107,7 +105,7 @@ export async function openGatewayHouse(
     ...options.principals,
   };
   const listeners = new Set<(credential: string) => void>();
-  const passed: PassedUsage[] = [];
+  const passed: FakeGatewayHouse["passed"] = [];
   const kvReads = { count: 0 };
   const sessions = options.sessions ?? [];
   const providers = new Map(
@@ -174,7 +172,19 @@ export async function openGatewayHouse(
     version: "0.0.0",
     clock: systemClock,
     log: silentLog,
-    recordUsage: (usage) => passed.push(usage),
+    spending: {
+      reservePass: ({ model }) => {
+        let isOver = false;
+        const hold: Hold = {
+          settle: (usage, by) => {
+            if (!isOver && by === "vendor") passed.push({ model, usage });
+            isOver = true;
+          },
+          release: () => void (isOver = true),
+        };
+        return Promise.resolve(hold);
+      },
+    },
     usage: {
       today: () => Promise.resolve(totalOf([])),
       cost: () =>

@@ -66,7 +66,7 @@ async function runAgent(
 ): Promise<Response> {
   const { deps } = on;
   const now = deps.clock.now();
-  on.rates.turns.take(call.caller, now);
+  on.rates.turns.take(call.caller, now, call.rates);
   const caller = await Caller.of(call.caller);
   const asked = fromMessages(request, labelsOf(caller, now));
   const turn = await toTurnRequest(asked, {

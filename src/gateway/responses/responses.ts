@@ -133,7 +133,7 @@ async function goOn(
 
 async function runAgent(work: Work, agentId: string): Promise<Response> {
   const { call, on, caller, request, now } = work;
-  on.rates.turns.take(call.caller, now);
+  on.rates.turns.take(call.caller, now, call.rates);
   const labels = labelsOf(caller, now);
   const turn = await toTurnRequest(fromResponses(request, labels), {
     caller,
