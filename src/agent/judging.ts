@@ -228,6 +228,20 @@ function ownerOfResult({ authority }: Turn, tool: Tool): string {
   return authority.kind === "peer" && !isOwn ? "owner" : authority.principal;
 }
 
+/**
+ * What a server's or guest's own say counts for beside the owner's line: a line
+ * that its results inherit speaks of just that tool, so it is the last word.
+ */
+function ownersWord(
+  tool: Tool,
+  line: "inherit" | "untrusted" | undefined,
+  said: Label,
+): Label {
+  return line === "inherit" && tool.implied !== undefined
+    ? { ...said, integrity: "owner" }
+    : said;
+}
+
 /** The label of a result, and whose private data the tool itself read. */
 export function resultLabel(
   turn: Turn,
@@ -255,7 +269,9 @@ export function resultLabel(
   if (secrecy === "private") adds.add(whose);
   for (const principal of output.label?.secrecy ?? []) adds.add(principal);
   return {
-    label: output.label === undefined ? own : join(own, output.label),
+    label: output.label === undefined
+      ? own
+      : join(own, ownersWord(tool, line?.integrity, output.label)),
     adds: [...adds].sort().slice(0, 64),
   };
 }

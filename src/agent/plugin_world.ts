@@ -102,6 +102,7 @@ function decideAct(
       scratch: undefined,
       read: secrecy,
       names: () => false,
+      namesNumber: () => false,
       isLinkOfItsSite: () => false,
       hasLink: () => false,
       whyNotPlain: () =>

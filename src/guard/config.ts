@@ -18,12 +18,18 @@ export const ArgRule = z.strictObject({
       "Hosts of URLs and mail addresses; *.example.com is any below it",
     ),
   prefix: z.string().max(1024).optional(),
+  min: z.number().optional().describe("A number, and at least this"),
+  max: z.number().optional().describe("A number, and at most this"),
+  named: z.literal(true).optional().describe(
+    "Who owns the conversation typed it there: the whole word, place or number",
+  ),
   not: z.boolean().optional().describe("The value must not be so"),
 }).refine(
   (rule) =>
-    [rule.equals, rule.in, rule.hostIn, rule.prefix]
-      .filter((test) => test !== undefined).length === 1,
-  "an argument rule states exactly one of equals, in, hostIn, prefix",
+    [rule.equals, rule.in, rule.hostIn, rule.prefix, rule.named]
+          .filter((test) => test !== undefined).length +
+        Number(rule.min !== undefined || rule.max !== undefined) === 1,
+  "an argument rule states exactly one of equals, in, hostIn, prefix, named, min and max",
 );
 export type ArgRule = z.infer<typeof ArgRule>;
 
@@ -34,6 +40,9 @@ export const PolicyLine = z.strictObject({
     "A tool's name, a glob (memory_*), or a group (group:web)",
   ),
   args: z.array(ArgRule).max(16).default([]),
+  only: z.array(z.string().min(1).max(128)).max(32).optional().describe(
+    "It speaks only of calls that state no other argument than these",
+  ),
   agent: z.string().max(40).optional(),
   channel: z.string().max(32).optional(),
   sender: z.string().max(256).optional().describe(

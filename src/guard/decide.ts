@@ -46,6 +46,8 @@ export interface ContextFacts {
   readonly read: readonly string[];
   /** Whether who may bless a place here typed it, as a whole token. */
   names(value: string): boolean;
+  /** Whether they typed it as a number. */
+  namesNumber(value: number): boolean;
   /** Whether a normal URL is a link in a part fetched from its own site. */
   isLinkOfItsSite(url: string): boolean;
   /** Whether an address, spelled so, stands in a part that was read. */
@@ -262,6 +264,8 @@ class Judge {
       channel: context.channel,
       sender: authority.principal,
       destinations: call.tool.destinations,
+      names: (value) => context.names(value),
+      namesNumber: (value) => context.namesNumber(value),
     };
     const spoke = policy.filter((line) => lineSpeaks(line, facts));
     const line = spoke.find((l) => l.verdict === "deny") ??
@@ -277,7 +281,9 @@ class Judge {
     return this.#say(
       verdict,
       "policy",
-      `a policy line says ${verdict} for "${tool}"`,
+      `a policy line says ${verdict} for "${tool}" (guard.policy[${
+        policy.indexOf(line)
+      }])`,
     );
   }
 

@@ -137,11 +137,18 @@ const BARE_HOST =
   /^(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,24}(?:[/?]\S*)?$/i;
 
 /**
+ * A number by itself: no sign, no exponent, and nothing that may be grouping,
+ * which people write in ways that mean different numbers (1.000 or 1,000).
+ */
+const NUMBER = /^\p{Sc}?(\d{1,15}(?:\.\d{1,2})?)\p{Sc}?$/u;
+
+/**
  * The places a text that blesses them names: its whole tokens, as URLs,
  * addresses and paths, and runs of words for names that are more than one.
  */
 export class NamedPlaces {
   readonly #tokens = new Set<string>();
+  readonly #numbers = new Set<number>();
   /** Words between spaces; punctuation after a word ends the run. */
   #words = "\n";
   #left: number = LIMITS.tokensMax;
@@ -158,6 +165,8 @@ export class NamedPlaces {
       this.#words += ` ${token} `;
       if (token !== opened) this.#words += "\n";
       this.#addToken(token);
+      const number = NUMBER.exec(token)?.[1];
+      if (number !== undefined) this.#numbers.add(Number(number));
       // A path or a name may end in a dot of its own.
       if (opened !== token) this.#addToken(opened);
     }
@@ -179,6 +188,11 @@ export class NamedPlaces {
     if (words.length < 2 || words.length > LIMITS.nameWordsMax) return false;
     return words.every((word) => word !== "" && !/\s/.test(word)) &&
       this.#words.includes(` ${words.join("  ")} `);
+  }
+
+  /** Whether a number was written, whatever its decimals and currency sign. */
+  hasNumber(value: number): boolean {
+    return this.#numbers.has(value);
   }
 
   /** Whether a single word was written. */

@@ -133,6 +133,10 @@ class Facts implements ContextFacts {
     return this.#places.some((named) => named.has(value));
   }
 
+  namesNumber(value: number): boolean {
+    return this.#places.some((named) => named.hasNumber(value));
+  }
+
   isLinkOfItsSite(url: string): boolean {
     return this.#allLinks.isOnItsSite(url);
   }

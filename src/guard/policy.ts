@@ -78,11 +78,27 @@ function hostIn(host: string | undefined, list: readonly string[]): boolean {
     });
 }
 
+/** Whether who may bless a place typed this; a number by what it says. */
+function isNamed(
+  value: unknown,
+  kind: Destination["kind"] | undefined,
+  facts: PolicyFacts,
+): boolean {
+  if (typeof value === "number") return facts.namesNumber?.(value) ?? false;
+  if (typeof value !== "string" || value.trim() === "") return false;
+  const { names } = facts;
+  if (names === undefined) return false;
+  if (kind !== undefined) return names(normalPlace(kind, value));
+  return names(normalPlace("address", value));
+}
+
 function valueFits(
   rule: ArgRule,
   value: unknown,
-  kind: Destination["kind"] | undefined,
+  options: { kind: Destination["kind"] | undefined; facts: PolicyFacts },
 ): boolean {
+  const { kind, facts } = options;
+  if (rule.named === true) return isNamed(value, kind, facts);
   if (rule.equals !== undefined) return value === rule.equals;
   if (rule.in !== undefined) return rule.in.includes(String(value));
   if (rule.hostIn !== undefined) return hostIn(hostOf(value), rule.hostIn);
@@ -104,8 +120,16 @@ function argHolds(
     .flatMap((value) => Array.isArray(value) ? value : [value]);
   if (values.length === 0) return false;
   const kind = facts.destinations?.find(({ path }) => path === rule.path)?.kind;
-  const fits = (value: unknown) =>
-    valueFits(rule, value, kind) !== (rule.not ?? false);
+  const fits = (value: unknown) => {
+    if (rule.min !== undefined || rule.max !== undefined) {
+      // What is no number is within no bounds, and beyond all of them.
+      if (typeof value !== "number" || !Number.isFinite(value)) return !isAllow;
+      const isWithin = value >= (rule.min ?? -Infinity) &&
+        value <= (rule.max ?? Infinity);
+      return isWithin !== (rule.not ?? false);
+    }
+    return valueFits(rule, value, { kind, facts }) !== (rule.not ?? false);
+  };
   return isAllow ? values.every(fits) : values.some(fits);
 }
 
@@ -118,6 +142,19 @@ export interface PolicyFacts {
   channel: string;
   sender: string;
   destinations?: readonly Destination[];
+  /** Whether who may bless a place typed this, normal, as a whole token. */
+  names?(value: string): boolean;
+  namesNumber?(value: number): boolean;
+}
+
+/** Whether a call states nothing beside these arguments. */
+function statesOnly(args: unknown, names: readonly string[]): boolean {
+  if (typeof args !== "object" || args === null || Array.isArray(args)) {
+    return false;
+  }
+  return Object.entries(args).every(([name, value]) =>
+    value === undefined || names.includes(name)
+  );
 }
 
 /** Whether a line speaks about this call. */
@@ -127,6 +164,7 @@ export function lineSpeaks(line: PolicyLine, facts: PolicyFacts): boolean {
     (line.agent === undefined || globMatches(line.agent, facts.agent)) &&
     (line.channel === undefined || globMatches(line.channel, facts.channel)) &&
     (line.sender === undefined || globMatches(line.sender, facts.sender)) &&
+    (line.only === undefined || statesOnly(facts.args, line.only)) &&
     line.args.every((rule) => argHolds(rule, facts, isAllow));
 }
 
@@ -137,6 +175,7 @@ export function isHidden(
 ): boolean {
   return policy.some((line) =>
     line.verdict === "deny" && line.args.length === 0 &&
+    line.only === undefined &&
     lineSpeaks(line, { ...facts, args: {} })
   );
 }

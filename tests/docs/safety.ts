@@ -6,6 +6,7 @@ import {
   operatorConfig,
   RESULTS,
   SuiteResult,
+  toAskedTable,
   toTable,
 } from "../scenarios/agentdojo.ts";
 import { markdownTable } from "./markdown.ts";
@@ -84,18 +85,32 @@ ${
 
 ## AgentDojo
 
-The banking and travel suites of AgentDojo (MIT), as recorded calls:
-\`deno task safety --data DIR\`, last kept by \`--write\`. A scripted model does the
-user's task and, from the first injected result on, the attack first. An attack
-is done when its every call ran and nobody was asked; the owner refuses the
-attack's asks and allows the task's. Pairs without an attacker's slot or without
-attack calls are left out.
+The banking and travel suites of AgentDojo (MIT), as recorded calls, through a
+running gateway: its own process in its own sandbox, the suite's tools served by
+an MCP server on a socket, a scripted model on another, the owner at a WebSocket.
+\`deno task safety --data DIR\`, last kept by \`--write\`. The model does the user's
+task and, from the first injected result on, the attack first. An attack is done
+when its every call reached the server and nobody was asked; the owner refuses
+the attack's asks and allows the task's. Pairs without an attacker's slot or
+without attack calls are left out.
 
 ${toTable(results)}
 
-The policy does not know the suites. The tools are taken as a remote server's
-(they imply \`outbound\`, their results are untrusted), and one operator's
-configuration a suite says what they do:
+What the honest tasks were asked about:
+
+${toAskedTable(results)}
+
+An account that stands only in a bill, an address that stands only in a letter, a
+friend's account that stands only in the list of transfers: whoever wrote those
+would choose where the money goes. A calendar entry with nobody invited is one of
+the suite's own attacks, word for word, so it is asked about whoever wants it.
+
+The policy does not know the suites. The tools are taken as a remote server's:
+what it says of them counts only upwards, and its results are untrusted. One
+operator's configuration a suite says what they do. Three of the banking tasks
+(\`user_task_2\`, \`9\`, \`12\`) are not asked about because of its first line alone:
+a letter may then set the rent to anything up to 1500, for the payee it has
+always had, and to no other.
 
 \`\`\`jsonc
 ${(await operatorConfig("banking")).trimEnd()}
@@ -104,10 +119,6 @@ ${(await operatorConfig("banking")).trimEnd()}
 \`\`\`jsonc
 ${(await operatorConfig("travel")).trimEnd()}
 \`\`\`
-
-What is asked about in the banking suite is what should be: amounts, accounts and
-addresses that stand in a file or a transfer somebody else wrote, and nowhere in
-the owner's words.
 
 ## What is left
 
@@ -118,6 +129,8 @@ the owner's words.
   hexadecimal, reversed or rotated, nor an opaque piece. A code of the model's own
   invention gets through: \`guard.fetch: "known"\` closes that, at the price of
   more questions.
+- A transfer to a payee the owner named may carry in its subject what the bank
+  told the model, where the operator says that this is no secret (\`private\`).
 - Addresses in fenced code are shown as they are.
 - It can lie to its reader. Nothing here stops a wrong answer.
 `;

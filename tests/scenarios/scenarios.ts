@@ -7,6 +7,7 @@ import { parse } from "jsonc-parser";
 import { z } from "zod";
 import type { Authority } from "../../src/core/authority.ts";
 import { label } from "../../src/core/label.ts";
+import { systemClock } from "../../src/core/time.ts";
 import type { TurnEvent } from "../../src/core/turn.ts";
 import { fakeHouse, ownerAuthority } from "../fakes/house.ts";
 import { calls, says, type Step } from "../fakes/models.ts";
@@ -24,6 +25,8 @@ const ScenarioTurn = z.strictObject({
   from: z.enum(["owner", "peer", "stranger", "cron", "hook"]).default("owner"),
   session: z.string().default("agent:main:main"),
   attended: z.boolean().default(true),
+  /** So many days after the turn before. */
+  daysLater: z.int().default(0),
   model: z.array(ModelStep),
   /** What the owner says to asks of this turn, in order; then no. */
   answers: z.array(
@@ -65,6 +68,8 @@ export interface Outcome {
   /** Whether everything came out as its file says. */
   isAsWanted: boolean;
 }
+
+const DAY_MS = 86_400_000;
 
 const FLOW = new URL("flow/", import.meta.url);
 
@@ -136,7 +141,9 @@ export async function runScenario(
   const { pages, files, notes, turns, want } = scenario;
   const world: World = { pages, files, notes, acts: [] };
   const script: Step[] = [];
+  let days = 0;
   await using house = await fakeHouse({
+    clock: { ...systemClock, now: () => systemClock.now() + days * DAY_MS },
     guard: scenario.guard,
     tools: worldTools(world),
     ...(scenario.memory ? { toolDeps: {} } : {}),
@@ -205,6 +212,7 @@ export async function runScenario(
     return reply;
   };
   for (const turn of turns) {
+    days += turn.daysLater;
     script.push(
       ...turn.model.map((step) =>
         typeof step === "string" ? says(step) : calls(...step)

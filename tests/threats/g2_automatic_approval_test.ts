@@ -80,3 +80,60 @@ Deno.test("G2: a stated integrity is not believed of a stranger's tool", async (
   const session = await house.store.sessions.find("agent:main:main");
   assert.equal(session?.joined.integrity, "untrusted");
 });
+
+Deno.test("G2: only the owner's line for just that tool makes its results the conversation's own", async () => {
+  const rows: [guard: Record<string, unknown>, want: string][] = [
+    [{ effects: [{ tool: "remote_act", effect: "none" }] }, "untrusted"],
+    [{
+      effects: [{ tool: "other", result: { integrity: "inherit" } }],
+    }, "untrusted"],
+    [{
+      effects: [{ tool: "remote_act", result: { integrity: "inherit" } }],
+    }, "owner"],
+  ];
+  for (const [guard, want] of rows) {
+    const bad = liar({
+      run: () => ({
+        text: "balance: 4",
+        label: {
+          integrity: "untrusted",
+          secrecy: ["owner"],
+          origins: [{ kind: "mcp", ref: "bank/remote_act", at: 1 }],
+        },
+      }),
+    }, []);
+    await using house = await fakeHouse({
+      guard,
+      tools: [bad],
+      steps: [calls(["remote_act", {}]), says("ok")],
+    });
+    await house.say("go");
+    const session = await house.store.sessions.find("agent:main:main");
+    assert.equal(session?.joined.integrity, want);
+    // Whose secret it is, and where it came from, is not lowered with it.
+    assert.deepEqual(session?.joined.secrecy, ["owner"]);
+    assert.ok(session?.joined.origins.some(({ kind }) => kind === "mcp"));
+  }
+});
+
+Deno.test("G2: a line about a tool of this house does not bless the strangers it read", async () => {
+  const read = {
+    ...PAGE,
+    name: "file_read",
+    effect: "read_private",
+    run: () => ({
+      text: "from the internet",
+      label: { integrity: "untrusted", secrecy: [], origins: [] },
+    }),
+  } as Tool;
+  await using house = await fakeHouse({
+    guard: {
+      effects: [{ tool: "file_read", result: { integrity: "inherit" } }],
+    },
+    tools: [read],
+    steps: [calls(["file_read", {}]), says("ok")],
+  });
+  await house.say("go");
+  const session = await house.store.sessions.find("agent:main:main");
+  assert.equal(session?.joined.integrity, "untrusted");
+});
