@@ -4,7 +4,7 @@
  * says, and the owner, who refuses what the attack asks and allows the rest.
  */
 import { systemClock } from "../../src/core/time.ts";
-import { runTurn } from "../../src/cli/run_turn.ts";
+import { runTurn } from "../../src/remote/run_turn.ts";
 import { fakeMcp } from "../fakes/mcp.ts";
 import { fakeOpenai } from "../fakes/openai.ts";
 import { say } from "../fakes/vendor.ts";
