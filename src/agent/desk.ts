@@ -21,7 +21,8 @@ import type { Run } from "../store/runs.ts";
 import type { Session } from "../store/sessions.ts";
 import { toolsFor, type ToolUser } from "./calls.ts";
 import { toGroups } from "./catalog.ts";
-import { findCommand, runCommand } from "./commands.ts";
+import { CommandTurns } from "./command_turn.ts";
+import { findCommand } from "./commands.ts";
 import { Deadline } from "./deadline.ts";
 import type { AgentDeps } from "./deps.ts";
 import { hookMessage, tellHooks } from "./hooking.ts";
@@ -33,7 +34,7 @@ import { payerOf } from "./metered.ts";
 import { Rings } from "./ring.ts";
 import { agentFor, resetDue, sessionKeyFor, type Whence } from "./route.ts";
 import { TranscriptSearch } from "./search.ts";
-import { type Actor, isAway, kindOf, SessionDesk } from "./session_desk.ts";
+import { isAway, kindOf, SessionDesk } from "./session_desk.ts";
 import { type Desk, inputParts, type Taken, takeTurn } from "./take_turn.ts";
 import type {
   RunOutcome,
@@ -121,6 +122,7 @@ export class AgentDesk implements Turns {
   readonly #waiting = new Waiting();
   readonly #holders = new Holders();
   readonly #sessions: SessionDesk;
+  readonly #commands: CommandTurns;
   /** The acts on sessions as a whole, by their methods' names. */
   readonly operations: Operations;
   readonly #rings = new Rings();
@@ -151,6 +153,17 @@ export class AgentDesk implements Turns {
     this.#sessions = new SessionDesk(deps, {
       ...this.#rooms,
       stop: (key) => void this.#abortOthers(key),
+    });
+    this.#commands = new CommandTurns(deps, {
+      operate: (method, params, actor) =>
+        this.operations.run(method, params, actor),
+      abort: (key, by) =>
+        this.#abortOthers(key, by).map((runId) => ({
+          runId,
+          done: this.#active.get(runId)?.done.promise ?? Promise.resolve(),
+        })),
+      describe: (session) => this.#describe(session),
+      why: (key) => this.#refusals.get(key),
     });
     this.operations = new Operations(this.#sessions, {
       search: new TranscriptSearch(deps.store, deps.clock),
@@ -282,7 +295,14 @@ export class AgentDesk implements Turns {
         request,
         onQueued: () => void (active.status = "queued"),
       }, this.#rooms)
-      : this.#takeCommand(command, { run, session, request, acceptRows });
+      : this.#commands.take(command, {
+        run: { ...run, options: { ...run.options, command: true } },
+        session,
+        authority: request.authority,
+        acceptRows: isNew
+          ? [...acceptRows, ...store.sessions.rows(session)]
+          : acceptRows,
+      });
     const others = command === undefined
       ? [...this.#active.values()].filter((one) =>
         one.view.sessionKey === session.key
@@ -516,56 +536,7 @@ export class AgentDesk implements Turns {
     return (await this.#sessions.renew(current, { reason: "new" })).session;
   }
 
-  // --- commands -----------------------------------------------------------
-
-  async *#takeCommand(
-    command: { name: string; rest: string },
-    taken: {
-      run: Run;
-      session: Session;
-      request: TurnRequest;
-      acceptRows: readonly Row[];
-    },
-  ): AsyncGenerator<TurnEventBody, void, undefined> {
-    const { session, request, acceptRows } = taken;
-    await this.#deps.store.journal.commit(acceptRows);
-    const { key: sessionKey, id: sessionId, agentId } = session;
-    yield { kind: "accepted", sessionKey, sessionId, agentId };
-    try {
-      const actor: Actor = {
-        authority: request.authority,
-        channel: request.inbound.channel,
-        owns: (key) => key === sessionKey,
-      };
-      const text = await runCommand(command, {
-        sessionKey,
-        authority: request.authority,
-        operate: (method, params) => this.operations.run(method, params, actor),
-        approvals: this.#deps.approvals,
-        abort: () => this.#abortOthers(sessionKey, taken.run.id),
-        status: () => this.#describe(session),
-        usage: async () =>
-          await this.#deps.usageText?.(request.authority) ??
-            "Nothing is counted here.",
-        why: () => this.#refusals.get(sessionKey),
-      });
-      yield { kind: "text", text };
-      yield { kind: "reply", text, model: "carapace" };
-      yield { kind: "end", reason: "done", usage: NO_USAGE };
-    } catch (error) {
-      const isOurs = error instanceof AppError;
-      if (!isOurs) {
-        this.#deps.log("error", "command.failed", { error: errorText(error) });
-      }
-      yield {
-        kind: "end",
-        reason: "error",
-        message: isOurs ? errorText(error) : "The command failed",
-        ...(isOurs && error.hint !== undefined ? { hint: error.hint } : {}),
-        usage: NO_USAGE,
-      };
-    }
-  }
+  // --- said by commands ---------------------------------------------------
 
   async #describe(session: Session): Promise<string> {
     const { running, queued } = this.counts();
@@ -757,6 +728,13 @@ export class AgentDesk implements Turns {
     const { turnMs } = this.#deps.settings().limits;
     const deadline = new Deadline(run.options?.limitMs ?? turnMs);
     const active = new ActiveRun(run, deadline);
+    if (run.options?.command === true) {
+      active.isCommand = true;
+      const of = session ??
+        { ...lostSession(run), owner: active.view.principal };
+      await this.#launch(active, this.#commands.retake(run, of));
+      return;
+    }
     const taken: Taken = {
       run,
       session: session ??

@@ -51,6 +51,8 @@ export const Run = z.strictObject({
     clientTools: z.boolean().optional(),
     /** One tool call by name, without a model; only its caller can repeat it. */
     invoked: z.boolean().optional(),
+    /** A chat command: its input is its text, and doing it again is harmless. */
+    command: z.boolean().optional(),
   }).optional(),
   /** How often a restart took it up again. */
   resumes: z.int().nonnegative(),

@@ -62,6 +62,7 @@ export function ownerAuthority(
 
 /** What a test may set. */
 export interface FakeHouseOptions {
+  isLive?: () => boolean;
   steps?: readonly Step[];
   forever?: Step;
   limits?: Partial<AgentLimits>;
@@ -220,7 +221,7 @@ export async function fakeHouse(
     usageText: (authority) => usage.text(authority),
     settings: () => settings,
     authorityOf: (record) => new Authority(record),
-    isLive: () => true,
+    isLive: options.isLive ?? (() => true),
     clock,
     log: silentLog,
   });
