@@ -16,7 +16,6 @@ import type { MethodOutput } from "../core/methods.ts";
 import type { ToolSpec } from "../core/model.ts";
 import type { TurnEvent, TurnEventBody } from "../core/turn.ts";
 import { admit } from "../guard/admission.ts";
-import type { Row } from "../store/journal.ts";
 import type { Run } from "../store/runs.ts";
 import type { Session } from "../store/sessions.ts";
 import { toolsFor, type ToolUser } from "./calls.ts";
