@@ -273,6 +273,8 @@ function pluginVerbNeeds(settings: Settings, facts: Facts): Need[] {
   const templates = `${facts.sourceDir}/plugins/pdk`;
   return [
     ...pluginNeeds(settings.plugins, facts),
+    // What leaves, leaves by the proxy; which hosts, the lines below say.
+    ...egressNeeds({ ...settings.egress, hosts: [], open: false }),
     ownPath("read", templates, "carapace plugin new"),
     ...read.map((path) => ownPath("read", path, because)),
     ...write.map((path) => ownPath("write", path, because)),

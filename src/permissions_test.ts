@@ -316,3 +316,36 @@ Deno.test("permissionsFor() takes white space in its own paths, but no comma", (
   );
   assert.throws(() => flagsFor({}, { stateDir: "/a,/b" }), AppError);
 });
+
+Deno.test("permissionsFor() gives carapace plugin what its arguments name", () => {
+  const net = (args: readonly string[], config = {}) =>
+    listOf(flagsFor(config, { args }, "plugin"), "--allow-net");
+  const address = "https://plugins.example.com:8443/qr/plugin.jsonc";
+  const pin = ["--sha256", "0".repeat(64)];
+  const gateway = "127.0.0.1:18789";
+  const proxy = { egress: { proxy: "http://10.0.0.1:3128", open: true } };
+  const rows: [args: string[], config: object, want: string[]][] = [
+    [["list"], {}, [gateway]],
+    [["install", "plugins/qr"], {}, [gateway]],
+    [["install", address, ...pin], {}, [
+      gateway,
+      "plugins.example.com:8443",
+    ]],
+    [["install", ...pin, address], {}, [
+      gateway,
+      "plugins.example.com:8443",
+    ]],
+    [["install", address.replace("https", "http"), ...pin], {}, [gateway]],
+    // Not what an option says, and not of a form that fetches nothing.
+    [["call", "qr", "encode", address], {}, [gateway]],
+    [["install", "plugins/qr", "--publisher", address], {}, [gateway]],
+    [["verify", address, ...pin], proxy, [
+      "10.0.0.1:3128",
+      gateway,
+      "plugins.example.com:8443",
+    ]],
+  ];
+  for (const [args, config, want] of rows) {
+    assert.deepEqual(net(args, config)?.toSorted(), want, args.join(" "));
+  }
+});

@@ -8,19 +8,10 @@
  * @module
  */
 import { positionalsMax, readArgs, usageError } from "./args.ts";
-import {
-  callTool,
-  grant,
-  info,
-  install,
-  list,
-  logs,
-  type PluginAsked,
-  remove,
-  revoke,
-  setEnabled,
-  update,
-} from "./plugin_acts.ts";
+import type { PluginAsked } from "./plugin_asked.ts";
+import { grant, revoke, setEnabled } from "./plugin_grants.ts";
+import { install, remove, update } from "./plugin_install.ts";
+import { callTool, info, list, logs } from "./plugin_look.ts";
 import { keygen, sign, verify } from "./plugin_sign.ts";
 import { newPlugin } from "./plugin_new.ts";
 import type { Io, Roof, Verb } from "./verb.ts";
@@ -39,15 +30,16 @@ export const plugin: Verb = {
     "carapace plugin remove ID [--json]",
     "carapace plugin call ID TOOL [JSON] [--json]",
     "carapace plugin logs ID [--limit N] [--json]",
-    "carapace plugin new NAME [--kind tool|webhook|hook|channel] [--dir FOLDER]",
-    "carapace plugin keygen FILE",
-    "carapace plugin sign PATH --key FILE [--publisher NAME]",
+    "carapace plugin new NAME [--kind tool|webhook|hook|channel] [--dir FOLDER] [--json]",
+    "carapace plugin keygen FILE [--json]",
+    "carapace plugin sign PATH --key FILE [--publisher NAME] [--json]",
     "carapace plugin verify PATH|URL [--sha256 HASH] [--json]",
   ],
   examples: [
     "carapace plugin install plugins/qr --allow-unsigned --yes",
     `carapace plugin call qr encode '{"text":"hello"}'`,
     "carapace plugin grant ntfy --set topic=my-topic --secret token=NTFY_TOKEN",
+    "carapace plugin install https://example.com/weather/plugin.jsonc --sha256 HASH",
     "carapace plugin new weather --kind tool",
   ],
   needs: "gateway",
@@ -129,13 +121,14 @@ async function runPlugin(io: Io, roof: Roof): Promise<number> {
         name: named("NAME"),
         kind: values.kind ?? "tool",
         dir: values.dir,
+        json: asked.json,
       });
     case "keygen":
       most(2);
-      return await keygen(io, named("FILE"));
+      return await keygen(asked, named("FILE"));
     case "sign":
       most(2);
-      return await sign(io, named("PATH"), {
+      return await sign(asked, named("PATH"), {
         key: values.key,
         publisher: values.publisher,
       });

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { AppError } from "../core/errors.ts";
 import { PluginId } from "../core/plugin.ts";
 import { usageError } from "./args.ts";
-import { printable } from "./printable.ts";
+import { jsonLine, printable } from "./printable.ts";
 import { EXIT, type Io } from "./verb.ts";
 
 const KINDS = ["tool", "webhook", "hook", "channel"];
@@ -34,9 +34,14 @@ const templates = fileURLToPath(new URL("../../plugins/", import.meta.url));
 /** Writes a plugin's folder. */
 export async function newPlugin(
   io: Io,
-  options: { name: string; kind: string; dir: string | undefined },
+  options: {
+    name: string;
+    kind: string;
+    dir: string | undefined;
+    json: boolean;
+  },
 ): Promise<number> {
-  const { name, kind, dir } = options;
+  const { name, kind, dir, json } = options;
   if (!PluginId.safeParse(name).success) {
     throw usageError(
       `"${name.slice(0, 64)}" cannot be a plugin's id`,
@@ -69,7 +74,9 @@ export async function newPlugin(
       .replaceAll("__NAME__", name.replaceAll("-", "_"));
     await Deno.writeTextFile(join(folder, to), own);
   }
-  io.out(`${printable(folder)}\n`);
+  io.out(
+    json ? jsonLine({ id: name, kind, folder }) : `${printable(folder)}\n`,
+  );
   io.err(
     `A ${kind} plugin. In that folder:\n` +
       `  deno task build    compiles it and writes the hash into plugin.jsonc\n` +

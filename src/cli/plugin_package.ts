@@ -12,7 +12,7 @@ import { AppError } from "../core/errors.ts";
 import { sha256Hex } from "../core/ids.ts";
 import { silentLog } from "../core/log.ts";
 import type { Clock } from "../core/time.ts";
-import { EgressConfig } from "../egress/config.ts";
+import type { EgressConfig } from "../egress/config.ts";
 import { makeEgress } from "../egress/egress.ts";
 import {
   MANIFEST_BYTES_MAX,
@@ -28,13 +28,13 @@ export interface Fetched {
   bytes: Uint8Array<ArrayBuffer>;
   /** Where it came from, for people. */
   source: string;
-  /** Where the manifest is, when it is a file. */
-  path?: string;
 }
 
 /** How an address is fetched. */
 export interface FetchOptions {
   clock: Clock;
+  /** How things leave this machine: by a proxy, where one is configured. */
+  egress: EgressConfig;
   /** The hash of the manifest's bytes, as its caller got it elsewhere. */
   sha256?: string | undefined;
 }
@@ -44,9 +44,13 @@ export async function fetchPlugin(
   place: string,
   options: FetchOptions,
 ): Promise<Fetched> {
-  return /^https?:\/\//i.test(place)
-    ? await fromUrl(place, options)
-    : await fromPath(place, options);
+  if (isAddress(place)) return await fromUrl(place, options);
+  return await fetchFile(place, options);
+}
+
+/** Whether a place is an address and not a path. */
+export function isAddress(place: string): boolean {
+  return /^https?:\/\//i.test(place);
 }
 
 /** The module's file, as a manifest names it: beside the manifest. */
@@ -64,10 +68,11 @@ function wasmFile(manifest: Record<string, unknown>): string {
   );
 }
 
-async function fromPath(
+/** Reads a plugin that is a file, a folder, or a module beside its manifest. */
+export async function fetchFile(
   place: string,
-  { sha256 }: FetchOptions,
-): Promise<Fetched> {
+  { sha256 }: Pick<FetchOptions, "sha256"> = {},
+): Promise<Fetched & { path: string }> {
   const path = await manifestPath(place);
   const raw = await readFile(path, MANIFEST_BYTES_MAX);
   await checkPin(raw, sha256);
@@ -142,7 +147,7 @@ async function checkPin(
 
 async function fromUrl(
   place: string,
-  { clock, sha256 }: FetchOptions,
+  { clock, egress: config, sha256 }: FetchOptions,
 ): Promise<Fetched> {
   const url = URL.parse(place);
   if (url === null || url.protocol !== "https:") {
@@ -155,7 +160,7 @@ async function fromUrl(
     );
   }
   using egress = makeEgress({
-    config: EgressConfig.parse({}),
+    config,
     clock,
     log: silentLog,
   });
@@ -173,15 +178,18 @@ async function fromUrl(
       `It redirects to ${other}: fetch it from there, or install from a file`,
   });
   const get = async (from: URL, bytesMax: number) => {
-    const response = await door(from);
-    if (!response.ok) {
-      await response.body?.cancel();
+    try {
+      return await download(door, from, bytesMax);
+    } catch (error) {
+      if (!(error instanceof AppError) || error.code !== "too_large") {
+        throw error;
+      }
       throw new AppError(
-        "upstream",
-        `Cannot fetch "${from.href}": ${response.status}`,
+        "too_large",
+        `Cannot take "${from.href}": it is larger than ${bytesMax} bytes`,
+        { cause: error },
       );
     }
-    return await readBytes(response.body, bytesMax);
   };
   const raw = await get(url, MANIFEST_BYTES_MAX);
   await checkPin(raw, sha256);
@@ -191,4 +199,18 @@ async function fromUrl(
     PLUGIN_BYTES_MAX,
   );
   return { manifest, bytes, source: url.href };
+}
+
+async function download(
+  door: typeof fetch,
+  from: URL,
+  bytesMax: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const response = await door(from);
+  if (response.ok) return await readBytes(response.body, bytesMax);
+  await response.body?.cancel();
+  throw new AppError(
+    "upstream",
+    `Cannot fetch "${from.href}": ${response.status}`,
+  );
 }

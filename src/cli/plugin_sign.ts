@@ -12,7 +12,6 @@ import { decodeUtf8 } from "../core/bounded.ts";
 import { AppError } from "../core/errors.ts";
 import { sha256Hex } from "../core/ids.ts";
 import {
-  checkWasm,
   makePublisherKeys,
   signManifest,
   verifyManifest,
@@ -26,10 +25,10 @@ import {
 } from "../plugins/package.ts";
 import { wantsOf } from "../plugins/capabilities.ts";
 import { usageError } from "./args.ts";
-import { type PluginAsked, pluginsConfig } from "./plugin_acts.ts";
-import { fetchPlugin } from "./plugin_package.ts";
+import { type PluginAsked, readPlugin } from "./plugin_asked.ts";
+import { fetchFile, isAddress } from "./plugin_package.ts";
 import { jsonLine, printable } from "./printable.ts";
-import { EXIT, type Io } from "./verb.ts";
+import { EXIT } from "./verb.ts";
 
 async function readText(path: string): Promise<string> {
   try {
@@ -41,7 +40,10 @@ async function readText(path: string): Promise<string> {
 }
 
 /** Makes a publisher's key pair and prints its public half. */
-export async function keygen(io: Io, file: string): Promise<number> {
+export async function keygen(
+  { io, json }: PluginAsked,
+  file: string,
+): Promise<number> {
   const path = resolve(file);
   const exists = await Deno.stat(path).then(() => true, () => false);
   if (exists) {
@@ -56,19 +58,20 @@ export async function keygen(io: Io, file: string): Promise<number> {
     mode: 0o600,
     createNew: true,
   });
-  io.out(`${keys.publicKey}\n`);
+  const { publicKey } = keys;
+  io.out(json ? jsonLine({ publicKey, path }) : `${publicKey}\n`);
   io.err(
     `The private key is in ${
       printable(path)
     }: keep it. Who trusts you writes\n` +
-      `  "plugins": { "publishers": [{ "name": "YOUR NAME", "publicKey": "${keys.publicKey}" }] }\n`,
+      `  "plugins": { "publishers": [{ "name": "YOUR NAME", "publicKey": "${publicKey}" }] }\n`,
   );
   return EXIT.ok;
 }
 
 /** Signs a manifest in place; its comments stay. */
 export async function sign(
-  io: Io,
+  { io, json }: PluginAsked,
   place: string,
   options: { key: string | undefined; publisher: string | undefined },
 ): Promise<number> {
@@ -76,8 +79,8 @@ export async function sign(
     throw usageError("Say which key signs: --key FILE");
   }
   const keys = await importKeys(await readText(resolve(options.key)));
-  const { bytes, path } = await fetchPlugin(place, { clock: io.clock });
-  if (path === undefined) throw usageError("Only a file can be signed");
+  if (isAddress(place)) throw usageError("Only a file can be signed");
+  const { bytes, path } = await fetchFile(place);
   const format = { formattingOptions: { insertSpaces: true, tabSize: 2 } };
   const set = (text: string, at: string[], value: unknown) =>
     applyEdits(text, modify(text, at, value, format));
@@ -93,7 +96,12 @@ export async function sign(
   });
   checkManifest(manifest);
   await Deno.writeTextFile(path, text);
-  io.out(`Signed ${printable(path)} as "${printable(manifest.publisher)}"\n`);
+  const { id, publisher } = manifest;
+  io.out(
+    json
+      ? jsonLine({ id, path, publisher, publicKey: keys.publicKey })
+      : `Signed ${printable(path)} as "${printable(publisher)}"\n`,
+  );
   return EXIT.ok;
 }
 
@@ -102,17 +110,8 @@ export async function verify(
   asked: PluginAsked,
   place: string,
 ): Promise<number> {
-  const { io, roof, json, sha256 } = asked;
-  const { manifest: raw, bytes } = await fetchPlugin(place, {
-    clock: io.clock,
-    sha256,
-  });
-  const { publishers } = await pluginsConfig(roof);
-  const { manifest, signed } = await verifyManifest(raw, {
-    trusted: publishers,
-  });
-  checkManifest(manifest);
-  await checkWasm(manifest, bytes);
+  const { io, json } = asked;
+  const { read: manifest, signed } = await readPlugin(asked, place);
   const wants = wantsOf(manifest).map(({ words }) => words);
   const { id, version } = manifest;
   const trusted = signed.kind === "trusted";
