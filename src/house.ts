@@ -87,6 +87,8 @@ export interface HouseOptions {
   safeMode?: string;
   /** Gives the owner a way in, before anybody can knock. */
   beforeListening?(tokens: Tokens): Promise<void>;
+  /** What `gateway.tls` names, read: PEM texts. */
+  tls?: { cert: string; key: string } | undefined;
   /** What the sandbox was found to be. */
   posture: StatusPayload["posture"];
   /** The newest log lines, for an owner who asks. */
@@ -393,6 +395,7 @@ function gatewayDeps(
   const { router, model } = engine;
   return {
     config: settings.gateway,
+    tls: options.tls,
     turns: safeMode === undefined ? desk : refusingTurns(desk, safeMode),
     store,
     ...(safeMode === undefined ? { operations: desk.operations } : {}),

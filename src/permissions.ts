@@ -8,6 +8,8 @@
  * @module
  */
 import { agentNeeds } from "./agent/config.ts";
+import { resolve } from "node:path";
+import { takeTarget, type Target } from "./cli/target.ts";
 import type { Grant } from "./cli/verb.ts";
 import type { Env } from "./config/env.ts";
 import type { Loaded, Problem } from "./config/load.ts";
@@ -104,6 +106,7 @@ export function permissionsFor(
     ...gatewayNeeds(gateway),
     ...stateNeeds(facts),
     ...configNeeds(facts),
+    ...tlsNeeds(gateway, facts),
     ...envNeeds(ENV_NAMES),
   ];
   if (verb !== "start") {
@@ -206,6 +209,15 @@ function configNeeds({ configFiles, stateDir, os }: Facts): Need[] {
     .map((file) => ownPath("read", file, "configuration"));
 }
 
+/** The files TLS is served from, unless they are in the state directory. */
+function tlsNeeds({ tls }: GatewayConfig, { stateDir, os }: Facts): Need[] {
+  if (tls === undefined) return [];
+  const files = [[tls.cert, "gateway.tls.cert"], [tls.key, "gateway.tls.key"]];
+  return files.flatMap(([path = "", because = ""]) =>
+    holds(stateDir, path, os) ? [] : [need("read", path, because)]
+  );
+}
+
 function envNeeds(names: typeof ENV_NAMES): Need[] {
   return names.map(([name, because]) => need("env", name, because));
 }
@@ -250,18 +262,33 @@ function variableNeeds(names: readonly string[]): Need[] {
   });
 }
 
-function clientNeeds(gateway: GatewayConfig, { env }: Facts): Need[] {
+/** What the command line says of another gateway; the verb complains of the rest. */
+function targetOf(args: readonly string[]): Partial<Target> {
+  try {
+    return takeTarget(args).target;
+  } catch {
+    return {};
+  }
+}
+
+function clientNeeds(gateway: GatewayConfig, facts: Facts): Need[] {
   const needs = envNeeds(CLIENT_ENV_NAMES);
+  const { url: named, tokenFile } = targetOf(facts.args ?? []);
+  if (tokenFile !== undefined && tokenFile !== "-") {
+    needs.push(ownPath("read", resolve(tokenFile), "--token"));
+  }
   const { host, port } = gateway;
   if (host === "0.0.0.0" || host === "::") {
     needs.push(need("net", `127.0.0.1:${port}`, "gateway.host, gateway.port"));
   }
-  const url = env.get("CARAPACE_URL") ?? "";
+  const url = named ?? facts.env.get("CARAPACE_URL") ?? "";
   const parsed = URL.parse(/^[a-z]+:\/\//i.test(url) ? url : `http://${url}`);
   if (url !== "" && parsed !== null) {
     const standard = /^(https|wss):$/.test(parsed.protocol) ? "443" : "80";
     const host = `${parsed.hostname}:${parsed.port || standard}`;
-    needs.push(need("net", host, "CARAPACE_URL"));
+    needs.push(
+      need("net", host, named === undefined ? "CARAPACE_URL" : "--url"),
+    );
   }
   return needs;
 }

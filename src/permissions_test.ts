@@ -85,14 +85,14 @@ Deno.test("permissionsFor() gives each line its entry", async (t) => {
   ][] = [
     [
       "a private address to listen on is cut out of the denied ranges",
-      { gateway: { host: "10.1.2.3", port: 80 } },
+      { gateway: { container: true, host: "10.1.2.3", port: 80 } },
       "--allow-net",
       "10.1.2.3:80",
       ["10.1.2.3", false],
     ],
     [
       "an IPv6 address stands in brackets and is not denied",
-      { gateway: { host: "::1" } },
+      { gateway: { container: true, host: "::1" } },
       "--allow-net",
       "[::1]:18789",
       ["[::1]", false],
@@ -165,9 +165,11 @@ Deno.test("permissionsFor() refuses what would mean something else in a flag", a
     ["inside it", { tools: { roots: ["/home/me/.carapace/x"] } }],
     ["the program", { tools: { roots: ["/opt/carapace"] } }],
     ["its code", { tools: { roots: ["/opt/carapace/src/core"] } }],
-    ["a host with a comma", { gateway: { host: "a,b" } }],
-    ["a host that is a range", { gateway: { host: "10.0.0.0/8" } }],
-    ["a host that is a star", { gateway: { host: "*" } }],
+    ["a host with a comma", { gateway: { container: true, host: "a,b" } }],
+    ["a host that is a range", {
+      gateway: { container: true, host: "10.0.0.0/8" },
+    }],
+    ["a host that is a star", { gateway: { container: true, host: "*" } }],
   ];
   for (const [why, config] of rows) {
     await t.step(why, () => {

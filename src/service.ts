@@ -24,7 +24,7 @@ import { Secret } from "./core/secret.ts";
 import { systemClock } from "./core/time.ts";
 import { VERSION } from "./core/version.ts";
 import { budgetText } from "./guard/budget.ts";
-import { type House, openHouse } from "./house.ts";
+import { type House, type HouseOptions, openHouse } from "./house.ts";
 import { banner } from "./ops/banner.ts";
 import { openLauncherPipe } from "./ops/launcher_pipe.ts";
 import { watchLifeline } from "./ops/lifeline.ts";
@@ -76,7 +76,30 @@ async function read(env: Env): Promise<Reading> {
   const files = facts.configFiles.length > 0
     ? facts.configFiles
     : [`${dir}/carapace.jsonc`];
-  return { dir, loaded, plan, files };
+  return { dir, loaded, plan, files: [...files, ...tlsPaths(loaded)] };
+}
+
+function tlsPaths(loaded: Loaded<Settings>): string[] {
+  const tls = loaded.ok ? loaded.value.gateway.tls : undefined;
+  return tls === undefined ? [] : [tls.cert, tls.key];
+}
+
+/** What the files of `gateway.tls` hold. @throws {AppError} what is wrong with them */
+async function readTls(
+  { loaded }: Reading,
+  log: Log,
+): Promise<HouseOptions["tls"]> {
+  const paths = loaded.ok ? loaded.value.gateway.tls : undefined;
+  if (paths === undefined) return undefined;
+  const { readServerPair } = await import("./config/certificates.ts");
+  const { cert, key, facts } = await readServerPair(paths);
+  const { names, notAfter } = facts;
+  log(notAfter < systemClock.now() ? "error" : "info", "gateway.certificate", {
+    names: names.join(" "),
+    key: facts.key,
+    until: new Date(notAfter).toISOString(),
+  });
+  return { cert, key };
 }
 
 /** The settings to run with: the configuration's, or defaults in safe mode. */
@@ -264,10 +287,12 @@ async function followConfig(
     env: Env;
     signal: AbortSignal;
     log: Log;
+    tls: HouseOptions["tls"];
     end(ending: Ending): void;
   },
 ): Promise<void> {
   const { signal, log, end } = options;
+  const { tls } = options;
   let { loaded, plan } = options.reading;
   for await (const _ of watchConfig(options.reading.files, signal)) {
     const next = await read(options.env);
@@ -280,10 +305,18 @@ async function followConfig(
       });
       continue;
     }
+    const renewed = await readTls(next, log).catch((error) => {
+      log("error", "config.refused", {
+        problem: errorText(error),
+        kept: "the last good certificate",
+      });
+      return tls;
+    });
+    const isRenewed = renewed?.cert !== tls?.cert || renewed?.key !== tls?.key;
     const isWider = plan.flags.join(" ") !== next.plan.flags.join(" ");
     const isCold = !loaded.ok || options.reading.plan.problems.length > 0 ||
       needsRestart(loaded.value, next.loaded.value);
-    if (isWider || isCold) {
+    if (isWider || isCold || isRenewed) {
       const permissions = isWider ? "others" : "the same";
       log("info", "config.restart", { permissions });
       return end({
@@ -305,6 +338,7 @@ async function serve(
     reading: Reading;
     env: Env;
     log: Log;
+    tls: HouseOptions["tls"];
     isSupervised: boolean;
     announce(): Promise<void>;
   },
@@ -318,6 +352,7 @@ async function serve(
     env: options.env,
     signal: over.signal,
     log,
+    tls: options.tls,
     end: ended.resolve,
   }).catch((error) => {
     log("warn", "config.not_followed", { error: errorText(error) });
@@ -348,6 +383,7 @@ export async function startService(args: readonly string[]): Promise<number> {
   const posture = await checkSandbox(reading, { isOff, settings });
   // From here on no package can read a key out of the environment.
   if (!isOff) await dropGrants(["env"]);
+  const tls = safeMode === undefined ? await readTls(reading, log) : undefined;
   let given: Given = { isTokenFromEnv: false };
   let code: number;
   {
@@ -359,6 +395,7 @@ export async function startService(args: readonly string[]): Promise<number> {
       log,
       logs,
       posture,
+      tls,
       pipe: openLauncherPipe(),
       beforeListening: async (tokens) => {
         given = await giveToken(tokens, { dir: reading.dir, env });
@@ -371,7 +408,7 @@ export async function startService(args: readonly string[]): Promise<number> {
       const name = host.includes(":") ? `[${host}]` : host;
       const text = banner({
         version: VERSION,
-        address: `http://${name}:${port}`,
+        address: `${house.gateway.isTls ? "https" : "http"}://${name}:${port}`,
         ...given,
         model: house.model,
         ...(house.setupHint === undefined
@@ -388,7 +425,14 @@ export async function startService(args: readonly string[]): Promise<number> {
       });
       Deno.stdout.writeSync(encoder.encode(text));
     };
-    code = await serve(house, { reading, env, log, isSupervised, announce });
+    code = await serve(house, {
+      reading,
+      env,
+      log,
+      tls,
+      isSupervised,
+      announce,
+    });
   }
   if (code === EXIT.restart && !isSupervised) {
     throw new AppError("unavailable", "The configuration changed", {

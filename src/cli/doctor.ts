@@ -14,11 +14,11 @@ import {
   checkStateDir,
 } from "../ops/local_checks.ts";
 import { positionalsMax, readArgs } from "./args.ts";
-import { GatewayClient } from "../remote/client.ts";
 import { fetchReadiness } from "./readiness.ts";
-import { findStateDir } from "./gateway.ts";
+import { connectTrusted, findStateDir } from "./gateway.ts";
 import { locateGateway } from "./locate.ts";
 import { jsonLine, printable } from "./printable.ts";
+import { checkCertificate } from "./tls.ts";
 import { durationText, makePaint, type Paint } from "./term.ts";
 import { EXIT, type Io, type Roof, type Verb } from "./verb.ts";
 
@@ -31,6 +31,7 @@ export const doctor: Verb = {
     "carapace doctor --json | jq '.checks[] | select(.state == \"fail\")'",
   ],
   needs: "files",
+  takesTarget: true,
   run: runDoctor,
 };
 
@@ -45,6 +46,10 @@ async function runDoctor(io: Io, roof: Roof): Promise<number> {
     await guarded("permissions", () => checkPermissions(roof)),
     await guarded("state", () => checkStateDir(stateDir)),
   ];
+  checks.push(
+    ...await checkCertificate({ roof, stateDir, now: io.clock.now() })
+      .catch((error) => [failed("certificate", error)]),
+  );
   const gateway = await checkGateway(io, { roof, stateDir });
   checks.push(...gateway.checks);
   checks.push(
@@ -136,7 +141,10 @@ async function checkGateway(
 ): Promise<{ checks: Check[]; now?: number }> {
   try {
     const address = await locateGateway(io, options);
-    using client = await GatewayClient.connect(address, { clock: io.clock });
+    using client = await connectTrusted(io, {
+      address,
+      stateDir: options.stateDir,
+    });
     const status = await client.call("status", {});
     const { posture } = status;
     const readiness = await fetchReadiness(address).catch((error) => [

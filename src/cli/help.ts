@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { TARGET_USAGE } from "./target.ts";
 import type { Paint } from "./term.ts";
 import { EXIT, type Verb } from "./verb.ts";
 import type { VerbRow } from "./verbs.ts";
@@ -55,6 +56,11 @@ ${paint("bold", "Environment")}
 `;
 }
 
+/** Whether a verb can be pointed at another gateway. */
+export function takesTarget(verb: Verb): boolean {
+  return verb.needs === "gateway" || verb.takesTarget === true;
+}
+
 /** `carapace VERB --help`. */
 export function verbHelp(verb: Verb, paint: Paint): string {
   const list = (lines: readonly string[]) =>
@@ -72,7 +78,11 @@ ${list(verb.usage)}
 
 ${paint("bold", "Examples")}
 ${list(verb.examples)}
-
+${
+    takesTarget(verb)
+      ? `\n${paint("bold", "Another gateway")}\n${list(TARGET_USAGE)}\n`
+      : ""
+  }
 ${paint("bold", "Exit codes")}
 ${codes.join("\n")}
 `;

@@ -5,14 +5,23 @@
  *
  * @module
  */
-import { readTokenFile, TOKEN_FILE } from "../config/token_file.ts";
+import { resolve } from "node:path";
+import { findPin } from "../config/pins.ts";
+import {
+  readTokenAt,
+  readTokenFile,
+  TOKEN_FILE,
+} from "../config/token_file.ts";
+import { decodeUtf8, readBytes } from "../core/bounded.ts";
 import { Secret } from "../core/secret.ts";
+import { makeTrust } from "../remote/trust.ts";
 import { usageError } from "./args.ts";
 import type { GatewayAddress } from "../remote/handshake.ts";
 import type { Io, Roof } from "./verb.ts";
 
 const HOST_DEFAULT = "127.0.0.1";
 const PORT_DEFAULT = 18_789;
+const TOKEN_BYTES_MAX = 4096;
 
 /** Whether a host name means this machine. */
 export function isLoopback(hostname: string): boolean {
@@ -39,7 +48,7 @@ export function toSocketUrl(text: string): string {
   if (url.username !== "" || url.password !== "" || url.search !== "") {
     throw usageError(
       "Cannot use a gateway address that holds a credential or a query",
-      "Put the token into CARAPACE_TOKEN",
+      "Put the token into CARAPACE_TOKEN, or into a 0600 file for --token",
     );
   }
   const isClear = url.protocol === "http:" || url.protocol === "ws:";
@@ -55,63 +64,124 @@ export function toSocketUrl(text: string): string {
   return url.href;
 }
 
-/** The configured address; the default when the configuration is unreadable. */
-async function configuredUrl(roof: Roof): Promise<string> {
-  let host = HOST_DEFAULT;
-  let port = PORT_DEFAULT;
-  const loaded = await roof.load();
-  if (loaded.ok) {
-    const { gateway } = loaded.value as {
-      gateway?: { host?: string; port?: number };
-    };
-    host = gateway?.host ?? host;
-    port = gateway?.port ?? port;
-  }
-  // A gateway that listens on every address is on this one too.
-  if (host === "0.0.0.0" || host === "::") host = HOST_DEFAULT;
-  return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+/** Where this machine's own gateway listens. */
+interface Own {
+  url: string;
+  /** The file of the certificate it shows. */
+  cert?: string;
 }
 
-/** Where to connect: `CARAPACE_URL`, `CARAPACE_PORT`, configuration, default. */
-export async function locateUrl(io: Io, roof: Roof): Promise<string> {
-  const url = io.env.get("CARAPACE_URL");
-  if (url !== undefined) return toSocketUrl(url);
+/** The configured address; the default when the configuration is unreadable. */
+async function configured(roof: Roof, io: Io): Promise<Own> {
+  const loaded = await roof.load();
+  const { gateway = {} } = (loaded.ok ? loaded.value : {}) as {
+    gateway?: { host?: string; port?: number; tls?: { cert: string } };
+  };
+  let { host = HOST_DEFAULT } = gateway;
+  const port = portOf(io) ?? gateway.port ?? PORT_DEFAULT;
+  // A gateway that listens on every address is on this one too.
+  if (host === "0.0.0.0" || host === "::") host = HOST_DEFAULT;
+  const name = host.includes(":") ? `[${host}]` : host;
+  const { tls } = gateway;
+  if (tls === undefined) return { url: toSocketUrl(`http://${name}:${port}`) };
+  return { url: toSocketUrl(`https://${name}:${port}`), cert: tls.cert };
+}
+
+function portOf(io: Io): number | undefined {
   const port = io.env.get("CARAPACE_PORT");
-  if (port === undefined) return toSocketUrl(await configuredUrl(roof));
+  if (port === undefined) return undefined;
   if (!/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65_535) {
     throw usageError(`Cannot use CARAPACE_PORT "${port}": it is not a port`);
   }
-  return toSocketUrl(`http://${HOST_DEFAULT}:${port}`);
+  return Number(port);
 }
 
-/** The address with its token: `CARAPACE_TOKEN`, else the gateway's own file. */
-export async function locateGateway(
+/** Where to connect: `--url`, `CARAPACE_URL`, `CARAPACE_PORT`, configuration, default. */
+async function locate(io: Io, roof: Roof): Promise<Own> {
+  const url = io.target?.url ?? io.env.get("CARAPACE_URL");
+  if (url !== undefined) return { url: toSocketUrl(url) };
+  return await configured(roof, io);
+}
+
+/** The key this machine's own gateway shows, by its certificate's file. */
+async function ownPin(cert: string | undefined): Promise<string | undefined> {
+  if (cert === undefined) return undefined;
+  const { readCertificate, readCertificateFile } = await import(
+    "../config/certificates.ts"
+  );
+  const text = await readCertificateFile(cert);
+  return text === undefined ? undefined : readCertificate(text).key;
+}
+
+/** `host:port`, also where the port is the usual one. */
+export function hostPortOf(url: URL): string {
+  const standard = url.protocol === "wss:" ? "443" : "80";
+  return `${url.hostname}:${url.port || standard}`;
+}
+
+type Token = Pick<GatewayAddress, "token" | "tokenHint">;
+
+/** The token `--token` names: in a file, or the first thing on standard input. */
+async function namedToken(io: Io, path: string): Promise<Token> {
+  const token = path === "-"
+    ? toToken(decodeUtf8(await readBytes(io.stdin, TOKEN_BYTES_MAX)))
+    : await readTokenAt(resolve(path));
+  if (token !== undefined) {
+    return { token, tokenHint: 'Make another: "carapace token create NAME"' };
+  }
+  throw usageError(
+    path === "-"
+      ? "Cannot read a token from standard input: it is empty"
+      : "Cannot read a token: --token names no file that holds one",
+    "A token itself is no argument: other programs and the shell's history see it. Put it into a 0600 file, or pipe it to --token -",
+  );
+}
+
+function toToken(text: string): Secret | undefined {
+  const token = text.trim();
+  return token === "" ? undefined : new Secret(token, "standard input");
+}
+
+/** The token: `--token`, `CARAPACE_TOKEN`, else the gateway's own file. */
+async function locateToken(
   io: Io,
-  options: { roof: Roof; stateDir: string },
-): Promise<GatewayAddress> {
-  const url = await locateUrl(io, options.roof);
+  { url, stateDir }: { url: URL; stateDir: string },
+): Promise<Token> {
+  const named = io.target?.tokenFile;
+  if (named !== undefined) return await namedToken(io, named);
   const fromEnv = io.env.get("CARAPACE_TOKEN");
   if (fromEnv !== undefined) {
     return {
-      url,
       token: new Secret(fromEnv, "CARAPACE_TOKEN"),
       tokenHint:
         'Make another where the gateway runs: "carapace token create NAME"; or unset CARAPACE_TOKEN to use the gateway\'s own file',
     };
   }
-  const path = `${options.stateDir}/${TOKEN_FILE}`;
-  if (!isLoopback(new URL(url).hostname)) {
+  if (!isLoopback(url.hostname)) {
     return {
-      url,
       token: undefined,
       tokenHint:
-        'Make one where the gateway runs ("carapace token create NAME") and put it into CARAPACE_TOKEN',
+        'Make one where the gateway runs ("carapace token create NAME") and put it into CARAPACE_TOKEN, or into a 0600 file for --token',
     };
   }
   return {
-    url,
-    token: await readTokenFile(options.stateDir),
+    token: await readTokenFile(stateDir),
     tokenHint:
-      `The gateway writes one to ${path} when it starts; if it uses another state directory, set CARAPACE_STATE_DIR or CARAPACE_TOKEN`,
+      `The gateway writes one to ${stateDir}/${TOKEN_FILE} when it starts; if it uses another state directory, set CARAPACE_STATE_DIR or CARAPACE_TOKEN`,
   };
+}
+
+/** The address with its token and what its certificate is measured by. */
+export async function locateGateway(
+  io: Io,
+  { roof, stateDir }: { roof: Roof; stateDir: string },
+): Promise<GatewayAddress> {
+  const { url: href, cert } = await locate(io, roof);
+  const url = new URL(href);
+  const token = await locateToken(io, { url, stateDir });
+  if (url.protocol !== "wss:") return { url: href, ...token };
+  const host = hostPortOf(url);
+  const pin = io.target?.pin ?? await ownPin(cert) ??
+    await findPin(stateDir, host);
+  return { url: href, ...token, trust: makeTrust({ host, pin }) };
 }

@@ -7,6 +7,7 @@ import { z } from "zod";
 import { decodeUtf8, parseJson, readBytes } from "../core/bounded.ts";
 import type { Check } from "../ops/local_checks.ts";
 import { type GatewayAddress, JSON_LIMITS } from "../remote/handshake.ts";
+import { makeTrust } from "../remote/trust.ts";
 
 const ReadyAnswer = z.object({
   status: z.string(),
@@ -24,21 +25,12 @@ const READY_MS = 10_000;
 export async function fetchReadiness(
   address: GatewayAddress,
 ): Promise<Check[]> {
-  const url = new URL("/health/ready", address.url);
-  url.protocol = url.protocol === "wss:" ? "https:" : "http:";
-  const response = await fetch(url, {
-    redirect: "error",
-    signal: AbortSignal.timeout(READY_MS),
-    headers: address.token === undefined
-      ? {}
-      : { authorization: `Bearer ${address.token.reveal()}` },
-  });
-  const text = decodeUtf8(await readBytes(response.body, READY_BYTES_MAX));
+  const { body: text, isOk } = await get(address);
   const answer = ReadyAnswer.parse(parseJson(text, JSON_LIMITS));
   if (answer.checks.length === 0) {
     return [{
       name: "readiness",
-      state: response.ok ? "ok" : "fail",
+      state: isOk ? "ok" : "fail",
       detail: answer.status,
     }];
   }
@@ -48,4 +40,26 @@ export async function fetchReadiness(
     detail: why ?? "works",
     ...(ok ? {} : { fix: "Look at the gateway's log" }),
   }));
+}
+
+async function get(
+  address: GatewayAddress,
+): Promise<{ body: string; isOk: boolean }> {
+  const url = new URL("/health/ready", address.url);
+  const signal = AbortSignal.timeout(READY_MS);
+  const headers: Record<string, string> = {};
+  if (address.token !== undefined) {
+    headers["authorization"] = `Bearer ${address.token.reveal()}`;
+  }
+  if (url.protocol === "wss:") {
+    const { getOverTls } = await import("../egress/tls.ts");
+    const trust = address.trust ??
+      makeTrust({ host: url.host, pin: undefined });
+    const { status, body } = await getOverTls(url, { trust, signal, headers });
+    return { body, isOk: status === 200 };
+  }
+  url.protocol = "http:";
+  const response = await fetch(url, { redirect: "error", signal, headers });
+  const bytes = await readBytes(response.body, READY_BYTES_MAX);
+  return { body: decodeUtf8(bytes), isOk: response.ok };
 }

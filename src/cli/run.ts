@@ -7,8 +7,9 @@
 import { AppError, errorText, isAbort } from "../core/errors.ts";
 import { VERSION } from "../core/version.ts";
 import { usageError } from "./args.ts";
-import { didYouMean, globalHelp, verbHelp } from "./help.ts";
+import { didYouMean, globalHelp, takesTarget, verbHelp } from "./help.ts";
 import { printable } from "./printable.ts";
+import { takeTarget } from "./target.ts";
 import { makePaint } from "./term.ts";
 import { EXIT, type Io, type Roof, type Verb } from "./verb.ts";
 import { findVerb, VERBS } from "./verbs.ts";
@@ -92,7 +93,7 @@ export async function runCli(io: Io, roof: Roof): Promise<number> {
       io.out(verbHelp(verb, paint));
       return EXIT.ok;
     }
-    return await runVerb(verb, withArgs(io, rest), roof);
+    return await runVerb(verb, withArgs(io, { verb, args: rest }), roof);
   } catch (error) {
     showError(io, error);
     return exitCodeOf(error);
@@ -100,8 +101,16 @@ export async function runCli(io: Io, roof: Roof): Promise<number> {
 }
 
 /** The same terminal, other arguments. (A spread would open standard input.) */
-function withArgs(io: Io, args: readonly string[]): Io {
-  return Object.create(io, { args: { value: args } });
+function withArgs(
+  io: Io,
+  { verb, args }: { verb: Verb; args: readonly string[] },
+): Io {
+  if (!takesTarget(verb)) return Object.create(io, { args: { value: args } });
+  const { rest, target } = takeTarget(args);
+  return Object.create(io, {
+    args: { value: rest },
+    target: { value: target },
+  });
 }
 
 async function runVerb(verb: Verb, io: Io, roof: Roof): Promise<number> {

@@ -12,6 +12,7 @@ import type { Clock } from "../core/time.ts";
 import type { Env } from "../config/env.ts";
 import type { Loaded } from "../config/load.ts";
 import type { MethodInput, MethodName, MethodOutput } from "../core/methods.ts";
+import type { Target } from "./target.ts";
 
 export { EXIT } from "../core/exit.ts";
 
@@ -19,6 +20,8 @@ export { EXIT } from "../core/exit.ts";
 export interface Io {
   /** What follows the verb. */
   readonly args: readonly string[];
+  /** Which gateway the command line names; the configured one without it. */
+  readonly target?: Target;
   readonly env: Env;
   readonly clock: Clock;
   /** Writes to standard output as it is. */
@@ -80,5 +83,7 @@ export interface Verb {
   examples: readonly string[];
   /** What it works on: a running gateway, the store, or files only. */
   needs: "gateway" | "store" | "files";
+  /** It talks to a gateway too, though it works without one. */
+  takesTarget?: boolean;
   run(io: Io, roof: Roof): Promise<number>;
 }

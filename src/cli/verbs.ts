@@ -100,6 +100,11 @@ export const VERBS: readonly VerbRow[] = [
     load: async () => (await import("./permissions.ts")).permissions,
   },
   {
+    name: "tls",
+    about: "Make certificates for a local network, and show their fingerprints",
+    load: async () => (await import("./tls.ts")).tls,
+  },
+  {
     name: "link",
     about: "Install the carapace command for this user",
     load: async () => (await import("./link.ts")).link,

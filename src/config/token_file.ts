@@ -6,9 +6,9 @@
  *
  * @module
  */
-import { AppError } from "../core/errors.ts";
 import { Secret } from "../core/secret.ts";
 import { writeWhole } from "./files.ts";
+import { readPrivateText } from "./private_file.ts";
 
 /** The file's name inside the state directory. */
 export const TOKEN_FILE = "cli-token";
@@ -21,44 +21,26 @@ const BYTES_MAX = 4096;
  * @throws {AppError} `forbidden` when group or others may read it, or it is
  * not a plain file
  */
-export async function readTokenFile(dir: string): Promise<Secret | undefined> {
-  const path = `${dir}/${TOKEN_FILE}`;
-  const info = await findInfo(path);
-  if (info === undefined) return undefined;
-  if (!info.isFile || info.size > BYTES_MAX) {
-    throw new AppError(
-      "forbidden",
-      `Cannot use the token in "${path}": it is not a plain, small file`,
-      { hint: "Remove it and restart the gateway; it writes a new one" },
-    );
-  }
-  // `mode` is null where files have none (Windows).
-  if (info.mode !== null && (info.mode & 0o077) !== 0) {
-    throw new AppError(
-      "forbidden",
-      `Cannot use the token in "${path}": its mode is ${
-        (info.mode & 0o777).toString(8).padStart(4, "0")
-      }, so other users can reach it`,
-      {
-        hint:
-          `Revoke it ("carapace token revoke"), then run: chmod 600 ${path}`,
-      },
-    );
-  }
-  const text = (await Deno.readTextFile(path)).trim();
-  return text === "" ? undefined : new Secret(text, `file ${path}`);
+export function readTokenFile(dir: string): Promise<Secret | undefined> {
+  return readTokenAt(
+    `${dir}/${TOKEN_FILE}`,
+    "Remove it and restart the gateway; it writes a new one",
+  );
 }
 
-async function findInfo(path: string): Promise<Deno.FileInfo | undefined> {
-  try {
-    return await Deno.lstat(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw new AppError("forbidden", `Cannot read "${path}"`, {
-      cause: error,
-      hint: "Set CARAPACE_TOKEN, or allow reading the state directory",
-    });
-  }
+/** The same for a file of any name, which the caller names. */
+export async function readTokenAt(
+  path: string,
+  hintNoFile = "Put the token alone into a file of its own",
+): Promise<Secret | undefined> {
+  const text = await readPrivateText(path, {
+    what: "the token",
+    bytesMax: BYTES_MAX,
+    hint: `Revoke it ("carapace token revoke"), then run: chmod 600 ${path}`,
+    hintNoFile,
+  });
+  const token = text?.trim() ?? "";
+  return token === "" ? undefined : new Secret(token, `file ${path}`);
 }
 
 /** Writes the command line's token, readable by its owner only. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import ipaddr from "ipaddr.js";
 import { z } from "zod";
 import { type Need, need } from "../core/needs.ts";
 
@@ -18,6 +19,42 @@ const HostName = z.string().min(1).max(253).regex(
   "not a host name, with or without a port (no spaces, scheme, path or wildcard)",
 );
 
+/** Paths stand in permission flags, which white space would cut. */
+const TlsPath = z.string().min(1).max(1024).refine(
+  (path) => /^(\/|[A-Za-z]:[\\/])/.test(path),
+  "write the whole path",
+);
+
+function isAddress(text: string): boolean {
+  return text.includes(":")
+    ? ipaddr.IPv6.isValid(text)
+    : ipaddr.IPv4.isValidFourPartDecimal(text);
+}
+
+/** Whether a name or address to listen on is this machine's alone. */
+export function isLoopbackHost(host: string): boolean {
+  return host === "localhost" ||
+    isAddress(host) && ipaddr.process(host).range() === "loopback";
+}
+
+type Listening = {
+  host: string;
+  tls?: unknown;
+  trustedProxies: readonly string[];
+  container: boolean;
+};
+
+/** Whether others could read along: off loopback, and nothing protects it. */
+export function isExposed(config: Listening): boolean {
+  return !isLoopbackHost(config.host) && config.tls === undefined &&
+    config.trustedProxies.length === 0 && !config.container;
+}
+
+/** Why that is refused, and the ways out. */
+export function exposedText(host: string): string {
+  return `tokens would travel in clear text to ${host}: set gateway.tls ("carapace tls init", "carapace tls issue", "carapace tls use"), name the proxy in gateway.trustedProxies, or in a container set gateway.container`;
+}
+
 export const GatewayConfig = z.strictObject({
   host: z.string().min(1).max(253).default("127.0.0.1").describe(
     "Address to listen on; off loopback needs TLS or a named trusted proxy",
@@ -31,10 +68,33 @@ export const GatewayConfig = z.strictObject({
   origins: z.array(z.url()).max(32).default([]).describe(
     "Further web origins that may call this gateway, exactly as a browser sends them",
   ),
+  tls: z.strictObject({
+    cert: TlsPath.describe("The certificate and those that vouch for it, PEM"),
+    key: TlsPath.describe(
+      "Its private key, PEM; a file that only its owner can read",
+    ),
+  }).optional().describe(
+    "Serve https:// and wss:// with these files; `carapace tls` makes them",
+  ),
+  trustedProxies: z.array(
+    z.string().refine(isAddress, "a proxy is named by its address alone"),
+  ).max(32).default([]).describe(
+    "Addresses of the proxies in front of this gateway: only their X-Forwarded-For is read",
+  ),
+  container: z.boolean().default(false).describe(
+    "It runs in a container whose published port protects it: listens off loopback without TLS",
+  ),
+}).superRefine((gateway, context) => {
+  if (!isExposed(gateway)) return;
+  context.addIssue({
+    code: "custom",
+    path: ["host"],
+    message: exposedText(gateway.host),
+  });
 }).prefault({});
 export type GatewayConfig = z.infer<typeof GatewayConfig>;
 
-/** What listening needs. */
+/** What listening needs. Files of its own state directory are granted anyway. */
 export function gatewayNeeds(config: GatewayConfig): Need[] {
   const name = config.host.includes(":") ? `[${config.host}]` : config.host;
   return [need("net", `${name}:${config.port}`, "gateway.host, gateway.port")];

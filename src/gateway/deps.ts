@@ -119,6 +119,8 @@ export interface ReadyCheck {
 /** Everything the gateway needs. */
 export interface GatewayDeps {
   config: GatewayConfig;
+  /** What `config.tls` names, read: PEM texts. */
+  tls?: { cert: string; key: string } | undefined;
   turns: Turns;
   store: GatewayStore;
   /** @throws {AppError} `unauthorized`, `rate_limited` */

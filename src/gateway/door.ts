@@ -72,7 +72,10 @@ export class Door {
   readonly #configured: ReadonlySet<string>;
 
   /** @param port The port that is really listened on */
-  constructor(config: Pick<GatewayConfig, "hosts" | "origins">, port: number) {
+  constructor(
+    config: Pick<GatewayConfig, "hosts" | "origins" | "tls">,
+    port: number,
+  ) {
     const local = LOOPBACK.map((name) => `${name}:${port}`);
     const named = config.hosts.map((host) => host.toLowerCase());
     this.#hosts = new Set([
@@ -82,7 +85,15 @@ export class Door {
         `${host}:${port}`
       ),
     ]);
-    this.#ownOrigins = new Set(local.map((host) => `http://${host}`));
+    // Over TLS its pages come from the named hosts too; in clear text another
+    // machine's page is one's own only where `origins` says so.
+    this.#ownOrigins = new Set(
+      config.tls === undefined
+        ? local.map((host) => `http://${host}`)
+        : [...this.#hosts].flatMap((host) =>
+          URL.parse(`https://${host}`)?.origin ?? []
+        ),
+    );
     this.#configured = new Set(
       config.origins.map((origin) => new URL(origin).origin),
     );

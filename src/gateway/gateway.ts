@@ -13,6 +13,7 @@ import { AppError, errorText, ignore } from "../core/errors.ts";
 import { CLOSE, type EventName } from "../core/protocol.ts";
 import { makeId } from "../core/ids.ts";
 import { Call } from "./call.ts";
+import { exposedText, isExposed } from "./config.ts";
 import type { GatewayDeps } from "./deps.ts";
 import { checkHead, Door } from "./door.ts";
 import { Health } from "./health.ts";
@@ -22,6 +23,7 @@ import type { Caller } from "./keys.ts";
 import { GATEWAY_LIMITS, type GatewayLimits } from "./limits.ts";
 import { makeHandlers } from "./methods.ts";
 import { parsePath } from "./paths.ts";
+import { Peers } from "./peers.ts";
 import { isWebhook, WebhookDoor } from "./plugins.ts";
 import { Rate, RateByKind, tellRates } from "./rate.ts";
 import {
@@ -47,6 +49,8 @@ export interface DrainOptions {
 export interface Gateway extends AsyncDisposable {
   /** Where it listens. */
   readonly address: { host: string; port: number };
+  /** Whether it speaks TLS. */
+  readonly isTls: boolean;
   /**
    * Admits nothing more and tells everyone; resolves when nothing is in flight
    * any more, at the latest after `limitMs`.
@@ -76,6 +80,7 @@ class Room {
   readonly sockets: Sockets;
   readonly #app: Hono<Env>;
   readonly #requestRate: RateByKind;
+  readonly peers: Peers;
   door: Door;
   isDraining = false;
   isRestarting = false;
@@ -86,6 +91,7 @@ class Room {
     const limits = this.limits = { ...GATEWAY_LIMITS, ...deps.limits };
     const startedAt = deps.clock.now();
     this.inFlight = new InFlight(limits);
+    this.peers = new Peers(deps.config);
     this.door = new Door(deps.config, deps.config.port);
     this.health = new Health(deps, {
       limits,
@@ -200,11 +206,11 @@ class Room {
     request: Request,
     info: Deno.ServeHandlerInfo<Deno.NetAddr>,
   ): Promise<Response> => {
-    const address = info.remoteAddr.hostname;
     let call: Call | undefined;
     let path = "";
     try {
       checkHead(request, this.limits);
+      const address = this.peers.addressOf(request, info.remoteAddr.hostname);
       const isUpgrade = request.headers.has("upgrade");
       const host = this.door.checkHost(request);
       path = parsePath(request.url, host);
@@ -327,15 +333,36 @@ function makeApp(on: RouteDeps): Hono<Env> {
   return app;
 }
 
+/**
+ * @throws {AppError} `bad_input` for clear text off loopback, and for TLS whose
+ * files were not read
+ */
+function checkListening({ config, tls }: GatewayDeps): void {
+  if (isExposed(config)) {
+    throw new AppError(
+      "bad_input",
+      `Cannot listen on ${config.host}: ${exposedText(config.host)}`,
+    );
+  }
+  if ((config.tls === undefined) === (tls === undefined)) return;
+  throw new TypeError("gateway.tls and the files it names go together");
+}
+
 function listen(room: Room): Deno.HttpServer<Deno.NetAddr> {
-  const { config, log, portHolder } = room.deps;
+  const { config, log, portHolder, tls } = room.deps;
   const { host, port } = config;
+  checkListening(room.deps);
   try {
     return Deno.serve({
       hostname: host,
       port,
+      ...(tls === undefined ? {} : { cert: tls.cert, key: tls.key }),
       onListen: ({ hostname, port }) =>
-        log("info", "gateway.listening", { host: hostname, port }),
+        log("info", "gateway.listening", {
+          host: hostname,
+          port,
+          tls: tls !== undefined,
+        }),
       onError: (error) => {
         log("error", "gateway.serve_failed", { error: errorText(error) });
         return new Response(null, { status: 500 });
@@ -360,7 +387,8 @@ function listen(room: Room): Deno.HttpServer<Deno.NetAddr> {
 /**
  * Opens the gateway.
  *
- * @throws {AppError} `conflict` when the port is taken
+ * @throws {AppError} `conflict` when the port is taken, `bad_input` when what it
+ * is to listen on would be in clear text for others
  */
 export async function openGateway(deps: GatewayDeps): Promise<Gateway> {
   const room = new Room(deps);
@@ -392,6 +420,7 @@ export async function openGateway(deps: GatewayDeps): Promise<Gateway> {
   };
   return {
     address,
+    isTls: deps.tls !== undefined,
     counts: () => ({
       sockets: sockets.count,
       preAuth: sockets.preAuthCount,

@@ -118,7 +118,14 @@ Deno.test("a busy port says who may hold it and how to choose another", async ()
   await assert.rejects(
     openGatewayHouse({
       deps: {
-        config: { host: "127.0.0.1", port, hosts: [], origins: [] },
+        config: {
+          host: "127.0.0.1",
+          port,
+          hosts: [],
+          origins: [],
+          trustedProxies: [],
+          container: false,
+        },
         portHolder: () => "carapace, pid 7",
       },
     }),

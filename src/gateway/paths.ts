@@ -23,8 +23,11 @@ function refuse(why: string): AppError {
  * @throws {AppError} `bad_input` for every ambiguous form
  */
 export function parsePath(url: string, host: string): string {
-  const start = `http://${host}`.length;
-  if (!url.startsWith(`http://${host}`) || url.charCodeAt(start) !== 0x2f) {
+  const scheme = url.startsWith("https:") ? "https" : "http";
+  const start = `${scheme}://${host}`.length;
+  if (
+    !url.startsWith(`${scheme}://${host}`) || url.charCodeAt(start) !== 0x2f
+  ) {
     throw refuse("it names another host than the Host header, or none");
   }
   const query = url.indexOf("?", start);

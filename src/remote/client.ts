@@ -27,6 +27,7 @@ import {
   shakeHands,
   unreachable,
 } from "./handshake.ts";
+import { makeTrust } from "./trust.ts";
 
 /** An event of the gateway, or of the connection itself. */
 export type Notice =
@@ -248,8 +249,9 @@ export class GatewayClient implements Disposable {
   async #open(): Promise<void> {
     const { clock, handshakeMs } = this.#options;
     using limit = limitSignal(this.#closing.signal, handshakeMs);
-    const socket = openSocket(this.#address);
+    let socket: WebSocket | undefined;
     try {
+      socket = await openSocket(this.#address, limit.signal);
       const hello = await shakeHands(socket, {
         address: this.#address,
         resume: this.#resume(),
@@ -262,7 +264,7 @@ export class GatewayClient implements Disposable {
       this.#epoch++;
       this.#heardAt = clock.now();
     } catch (error) {
-      hangUp(socket);
+      if (socket !== undefined) hangUp(socket);
       if (this.#closing.signal.aborted && isAbort(error)) throw error;
       throw error instanceof AppError ? error : unreachable(
         this.#address,
@@ -390,17 +392,29 @@ function fraction(): number {
   return (crypto.getRandomValues(new Uint8Array(1))[0] ?? 0) / 256;
 }
 
-function openSocket(address: GatewayAddress): WebSocket {
+/** The socket, as far as it can be had before its other side speaks. */
+async function openSocket(
+  address: GatewayAddress,
+  signal: AbortSignal,
+): Promise<WebSocket> {
+  const url = new URL(address.url);
   try {
-    return new WebSocket(address.url);
+    if (url.protocol !== "wss:") return new WebSocket(url);
+    const { openTlsWebSocket } = await import("../egress/tls.ts");
+    const trust = address.trust ??
+      makeTrust({ host: url.host, pin: undefined });
+    return await openTlsWebSocket(url, { trust, signal });
   } catch (error) {
+    if (error instanceof AppError && error.name === "ConnectError") {
+      throw unreachable(address, error.message);
+    }
     if (!(error instanceof Deno.errors.NotCapable)) throw error;
     throw new AppError(
       "forbidden",
       `Cannot connect to ${address.url}: this process may only reach this machine`,
       {
         hint:
-          'Install the command with "deno task link": it grants the host of CARAPACE_URL',
+          'Name it with --url or CARAPACE_URL and run the verb with "deno task carapace", which grants that host',
         cause: error,
       },
     );

@@ -19,6 +19,7 @@ import {
 } from "../core/protocol.ts";
 import type { Secret } from "../core/secret.ts";
 import { VERSION } from "../core/version.ts";
+import type { Trust } from "../egress/tls.ts";
 
 /** Bounds of what a gateway may send. */
 const FRAME_CHARS_MAX = 16_777_216;
@@ -32,6 +33,8 @@ export interface GatewayAddress {
   token: Secret | undefined;
   /** What to do when the token is missing or refused. */
   tokenHint: string;
+  /** Judges the certificate of a `wss:` address; an authority's word without it. */
+  trust?: Trust;
 }
 
 /** Asks for a run's events again when the connection is made anew. */
@@ -227,9 +230,11 @@ function connectParams(
 
 /** The runtime's words, without its own prefix. */
 function socketErrorText(event: Event): string {
-  const text = event instanceof ErrorEvent ? event.message : "";
+  // Of two kinds: the runtime's own, and the one over a judged connection.
+  const { message } = event as Event & { message?: unknown };
+  const text = typeof message === "string" ? message : "";
   if (/refused|tcp connect error/i.test(text)) return "nothing listens there";
-  if (/status code|handshake|HTTP/i.test(text)) {
+  if (/status code|handshake|HTTP|Unexpected server response/i.test(text)) {
     return "something answers there, but not as a gateway";
   }
   return text === "" ? "the connection failed" : errorText(text);

@@ -112,7 +112,14 @@ export async function openGatewayHouse(
     (options.providers ?? []).map((one) => [one.id, one]),
   );
   const deps: GatewayDeps = {
-    config: { host: "127.0.0.1", port: 0, hosts: [], origins: [] },
+    config: {
+      host: "127.0.0.1",
+      port: 0,
+      hosts: [],
+      origins: [],
+      trustedProxies: [],
+      container: false,
+    },
     turns,
     store: {
       sessions: {

@@ -18,6 +18,8 @@ Deno.test("A4: every Host and Origin is checked, on HTTP and on the upgrade", as
         port: 0,
         hosts: ["gw.example"],
         origins: ["https://ui.example"],
+        trustedProxies: [],
+        container: false,
       },
     },
   });
