@@ -12,12 +12,16 @@ import {
   buildArgs,
   type CommandTemplate,
   pathsOf,
+  planDifference,
   type ProgramEvent,
+  type ProgramPlan,
   type ProgramRequest,
   type Programs,
+  type SeenFile,
   templateHash,
 } from "./core/command.ts";
 import { AppError, errorText, ignore } from "./core/errors.ts";
+import { checkPath, seeFile, seeFiles } from "./program_files.ts";
 
 /** Bounds of what runs at once. */
 const RUNNING_MAX = 16;
@@ -25,50 +29,6 @@ const RUNNING_MAX = 16;
 const GRACE_MS = 2_000;
 const REQUEST_CHARS_MAX = 8_388_608;
 const SECRETS_MAX = 64;
-
-/** A program's identity: another file under the same name is another program. */
-interface Seen {
-  path: string;
-  dev: number;
-  ino: number | null;
-  size: number;
-  mtime: number;
-}
-
-async function look(path: string): Promise<Seen> {
-  const real = await Deno.realPath(path);
-  const info = await Deno.stat(real);
-  if (!info.isFile) throw new AppError("forbidden", `"${path}" is no file`);
-  return {
-    path: real,
-    dev: info.dev,
-    ino: info.ino,
-    size: info.size,
-    mtime: info.mtime?.getTime() ?? 0,
-  };
-}
-
-/** Looks at a folder and every part below it: links are refused. */
-async function checkPath(below: string, path: string): Promise<void> {
-  if (await Deno.realPath(below) !== below.replace(/(?<=.)\/+$/, "")) {
-    throw new AppError("forbidden", `"${below}" is behind a link`);
-  }
-  let at = below.replace(/\/+$/, "");
-  for (const part of path.slice(at.length).split("/").filter(Boolean)) {
-    at = `${at}/${part}`;
-    let info: Deno.FileInfo;
-    try {
-      info = await Deno.lstat(at);
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return; // to be made, then
-      throw error;
-    }
-    if (info.isSymlink) throw new AppError("forbidden", `"${at}" is a link`);
-    if (info.isFile && info.nlink !== null && info.nlink > 1) {
-      throw new AppError("forbidden", `"${at}" has a second name`);
-    }
-  }
-}
 
 type Why = (ProgramEvent & { op: "ended" })["why"];
 
@@ -107,12 +67,57 @@ class Running {
   }
 }
 
+/**
+ * Tells a process of its own which programs run, so that they end with this one
+ * even when it is killed. It is started with the first program.
+ */
+class Keeper implements Disposable {
+  #child: Deno.ChildProcess | undefined;
+  #pipe: WritableStreamDefaultWriter<Uint8Array> | undefined;
+
+  started(pid: number): void {
+    this.#tell(`+${pid}\n`);
+  }
+
+  ended(pid: number): void {
+    this.#tell(`-${pid}\n`);
+  }
+
+  #tell(line: string): void {
+    if (Deno.build.os === "windows") return; // there are no groups
+    if (this.#pipe === undefined) {
+      this.#child = new Deno.Command(Deno.execPath(), {
+        args: [
+          ...["run", "--quiet", "--no-prompt", "--no-config", "--cached-only"],
+          ...["--no-remote", "--allow-run", `${import.meta.dirname}/keeper.ts`],
+        ],
+        clearEnv: true,
+        env: { DENO_NO_UPDATE_CHECK: "1" },
+        stdin: "piped",
+        stdout: "null",
+        stderr: "null",
+        // What the terminal sends to the launcher's group is not for it.
+        detached: true,
+      }).spawn();
+      this.#child.unref();
+      this.#pipe = this.#child.stdin.getWriter();
+    }
+    this.#pipe.write(new TextEncoder().encode(line))
+      .catch(ignore("the keeper was ended by somebody"));
+  }
+
+  [Symbol.dispose](): void {
+    this.#pipe?.close().catch(ignore("the keeper was ended by somebody"));
+  }
+}
+
 /** The programs of one service process. */
 export class ProgramHost implements Disposable {
   readonly #programs: Programs;
   readonly #send: (event: ProgramEvent) => void;
   readonly #running = new Map<number, Running>();
-  readonly #seen: Promise<Map<string, Seen | string>>;
+  readonly #keeper = new Keeper();
+  readonly #seen: Promise<Map<string, SeenFile | string>>;
 
   /** @param send Says something to the service; must not throw */
   constructor(programs: Programs, send: (event: ProgramEvent) => void) {
@@ -130,6 +135,10 @@ export class ProgramHost implements Disposable {
       switch (request.op) {
         case "run":
           return await this.#run(request);
+        case "plan": {
+          const { plan } = await this.#plan(request, { hasFiles: true });
+          return this.#send({ op: "planned", id, plan });
+        }
         case "open":
           return await this.#open(request);
         case "write":
@@ -150,23 +159,24 @@ export class ProgramHost implements Disposable {
       running.end("killed");
       running.settle();
     }
+    this.#keeper[Symbol.dispose]();
   }
 
-  async #lookAtAll(): Promise<Map<string, Seen | string>> {
+  async #lookAtAll(): Promise<Map<string, SeenFile | string>> {
     const { commands, mcp } = this.#programs;
     const paths = new Set([
       ...Object.values(commands).map(({ run }) => run),
       ...Object.values(mcp).map(({ command }) => command),
     ]);
-    const seen = new Map<string, Seen | string>();
+    const seen = new Map<string, SeenFile | string>();
     for (const path of paths) {
-      seen.set(path, await look(path).catch(errorText));
+      seen.set(path, await seeFile(path).catch(errorText));
     }
     return seen;
   }
 
-  /** The real path of a program that is still the one seen at the start. */
-  async #program(path: string): Promise<string> {
+  /** A program that is still the one seen at the start. */
+  async #program(path: string): Promise<SeenFile> {
     const first = (await this.#seen).get(path);
     if (first === undefined || typeof first === "string") {
       throw new AppError(
@@ -174,8 +184,8 @@ export class ProgramHost implements Disposable {
         `Cannot run "${path}": ${first ?? "it is not configured"}`,
       );
     }
-    const now = await look(path);
-    if (JSON.stringify(now) === JSON.stringify(first)) return now.path;
+    const now = await seeFile(path);
+    if (now.path === first.path && now.digest === first.digest) return now;
     throw new AppError(
       "conflict",
       `Cannot run "${path}": it is not the program it was when the gateway started`,
@@ -192,8 +202,12 @@ export class ProgramHost implements Disposable {
     }
   }
 
-  async #run(request: ProgramRequest & { op: "run" }): Promise<void> {
-    const { id, command, hash, values } = request;
+  /** All that a run would be, by the launcher's own template. */
+  async #plan(
+    request: ProgramRequest & { op: "run" | "plan" },
+    options: { hasFiles: boolean },
+  ): Promise<{ template: CommandTemplate; plan: ProgramPlan }> {
+    const { command, hash, values } = request;
     const { commands } = this.#programs;
     const template =
       typeof command === "string" && Object.hasOwn(commands, command)
@@ -211,17 +225,43 @@ export class ProgramHost implements Disposable {
       );
     }
     const args = buildArgs(template, values);
-    await checkPath(template.cwd, template.cwd);
-    for (const { below, path } of pathsOf(template, values)) {
-      await checkPath(below, path);
+    const { cwd, env } = template;
+    await checkPath(cwd, cwd);
+    const paths = pathsOf(template, values);
+    for (const { below, path } of paths) await checkPath(below, path);
+    const files = options.hasFiles
+      ? await seeFiles([
+        ...paths.map(({ path }) => path),
+        // Also those the template itself names: a script is a program.
+        ...args.map((arg) => arg.startsWith("/") ? arg : `${cwd}/${arg}`),
+      ])
+      : [];
+    const { dev, ino } = await Deno.stat(cwd);
+    const program = await this.#program(template.run);
+    const plan = { program, args, cwd: { path: cwd, dev, ino }, env, files };
+    return { template, plan };
+  }
+
+  async #run(request: ProgramRequest & { op: "run" }): Promise<void> {
+    const { id, plan: asked } = request;
+    const { template, plan } = await this.#plan(request, {
+      hasFiles: asked !== undefined,
+    });
+    if (asked !== undefined) {
+      const why = planDifference(asked, plan);
+      if (why !== undefined) {
+        throw new AppError(
+          "conflict",
+          `Cannot run "${request.command}": ${why} than what was approved`,
+        );
+      }
     }
-    const path = await this.#program(template.run);
     this.#admit(id);
     const running = this.#spawn(id, {
-      path,
-      args,
-      cwd: template.cwd,
-      env: template.env,
+      path: plan.program.path,
+      args: plan.args,
+      cwd: plan.cwd.path,
+      env: plan.env,
       hasInput: false,
     });
     const timer = setTimeout(() => running.end("timeout"), template.timeoutMs);
@@ -249,7 +289,7 @@ export class ProgramHost implements Disposable {
       }
       env[name] = value;
     }
-    const path = await this.#program(program.command);
+    const { path } = await this.#program(program.command);
     this.#admit(id);
     const running = this.#spawn(id, {
       path,
@@ -293,6 +333,7 @@ export class ProgramHost implements Disposable {
       // A group of its own, so that what it starts ends with it.
       detached: Deno.build.os !== "windows",
     }).spawn();
+    this.#keeper.started(child.pid);
     const running = new Running(child, program.hasInput);
     this.#running.set(id, running);
     this.#send({ op: "started", id });
@@ -333,6 +374,7 @@ export class ProgramHost implements Disposable {
     const { code } = await child.status;
     // Its own children may hold the streams open: they end with it.
     running.settle();
+    this.#keeper.ended(child.pid);
     await reading;
     await running.stdin?.close().catch(ignore("its input was closed"));
     this.#running.delete(id);

@@ -16,6 +16,7 @@ const FLOORS = [
   ["settings.ts"],
   ["permissions.ts"],
   ["plan.ts"],
+  ["program_files.ts", "keeper.ts"],
   ["programs.ts"],
   ["house.ts", "launch.ts", "offline_plugins.ts"],
   ["service.ts"],
@@ -26,6 +27,7 @@ const FLOORS = [
 const ROOTS = [
   "main.ts",
   "src/launch.ts",
+  "src/keeper.ts",
   "src/plan.ts",
   "src/plugins/worker.ts",
 ];
@@ -62,6 +64,7 @@ const OWNERS: [what: string, token: RegExp, owners: string[]][] = [
       "config",
       "tools",
       "ops",
+      "src/program_files.ts",
       "src/store/files.ts",
       "src/cli/link.ts",
       "src/cli/history.ts",

@@ -143,6 +143,7 @@ async function runTool(
           authority: turn.authority,
           label: turn.joined,
           signal: limit.signal,
+          plan: judged.plan?.binding,
           now: () => turn.deps.clock.now(),
           tools: () => shownTools(turn),
         }),
@@ -191,6 +192,12 @@ export async function* askOwner(
   const { turn, deadline, seat } = running;
   const { approvals } = turn.deps;
   const { call, decision } = judged;
+  try {
+    judged.plan = await judged.tool?.plan?.(judged.input, deadline.signal);
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    return { verdict: "deny", rule: "plan", reason: errorText(error) };
+  }
   // After a restart the ask is there already; it must be about the same call.
   const question = await questionOf(turn, judged);
   const { row, rows } = await approvals.findOrMake(
@@ -224,6 +231,14 @@ export async function* askOwner(
   }
   try {
     // Used up before the effect, for exactly the call as it is now.
+    const asked = judged.plan?.binding;
+    judged.plan = await judged.tool?.plan?.(judged.input, deadline.signal);
+    if (judged.plan?.binding !== asked) {
+      throw new AppError(
+        "conflict",
+        "What would run now is not what the owner was asked about",
+      );
+    }
     const used = await approvals.use(row.id, await questionOf(turn, judged));
     await turn.save({ state: "running" }, used);
   } catch (error) {

@@ -10,7 +10,7 @@ import { z } from "zod";
 import { sha256Hex } from "../core/ids.ts";
 import { join, type Label } from "../core/label.ts";
 import type { Message, ToolCallPart } from "../core/message.ts";
-import type { Tool, ToolOutput } from "../core/tool.ts";
+import type { CallPlan, Tool, ToolOutput } from "../core/tool.ts";
 import type { Question } from "../guard/approvals.ts";
 import { buildCard } from "../guard/card.ts";
 import {
@@ -25,6 +25,7 @@ import { contextFacts } from "../guard/facts.ts";
 import { effectLine, namesTool } from "../guard/policy.ts";
 import { type Remembered, sourcesOf } from "../guard/remembered.ts";
 import { rulesHash, toolFacts } from "../guard/rules.ts";
+import { visible } from "../guard/screen/normalise.ts";
 import type { Row } from "../store/journal.ts";
 import { summaryMessages } from "./context.ts";
 import { sectionMessages } from "./sections.ts";
@@ -39,6 +40,8 @@ export interface Judged {
   decision: Decision;
   /** Whose private data had been read when it was judged. */
   read: readonly string[];
+  /** What it would do, where its tool says so and the owner is asked. */
+  plan?: CallPlan | undefined;
 }
 
 /**
@@ -187,7 +190,7 @@ export async function decisionRow(
 /** What the owner is asked about a call. */
 export async function questionOf(
   turn: Turn,
-  { call, tool, facts, decision }: Judged,
+  { call, tool, facts, decision, plan }: Judged,
 ): Promise<Question> {
   const { run, session, settings, joined, authority } = turn;
   const { places } = decision;
@@ -198,15 +201,20 @@ export async function questionOf(
     tool: call.name,
     args: call.args,
     label: joined,
-    policy: `${await rulesHash(settings.rules)}\n${tool?.binding ?? ""}`,
+    policy: `${await rulesHash(settings.rules)}\n${tool?.binding ?? ""}${
+      plan === undefined ? "" : `\n${plan.binding}`
+    }`,
     question: decision.reason,
-    card: buildCard({
-      tool: call.name,
-      effect: facts === undefined ? "message" : effectiveEffect(facts),
-      args: call.args,
-      decision,
-      messages: shownMessages(turn),
-    }),
+    card: [
+      ...buildCard({
+        tool: call.name,
+        effect: facts === undefined ? "message" : effectiveEffect(facts),
+        args: call.args,
+        decision,
+        messages: shownMessages(turn),
+      }),
+      ...(plan?.card ?? []).map(visible),
+    ],
     limitMs: settings.limits.approvalMs,
     ...(places === undefined || places.length > 64 ? {} : {
       scope: {

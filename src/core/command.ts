@@ -235,6 +235,46 @@ export function pathsOf(
   });
 }
 
+/** A file as it is when it is looked at. */
+export interface SeenFile {
+  /** Absolute, without links. */
+  path: string;
+  /** `sha256:` of all its bytes; of a very large one, `stat:` of what it is. */
+  digest: string;
+}
+
+/**
+ * All that a run of a command would be, as the launcher sees it: what the owner
+ * is shown and answers, and what is looked at again right before the start.
+ */
+export interface ProgramPlan {
+  program: SeenFile;
+  /** Without the program. */
+  args: readonly string[];
+  /** Where it runs, and which folder that is. */
+  cwd: { path: string; dev: number; ino: number | null };
+  env: Readonly<Record<string, string>>;
+  /** Files that arguments name, as they are. */
+  files: readonly SeenFile[];
+}
+
+/** What differs between two plans, in words; nothing when they are one. */
+export function planDifference(
+  asked: ProgramPlan,
+  now: ProgramPlan,
+): string | undefined {
+  const isSame = (one: unknown, other: unknown) =>
+    canonicalJson(one) === canonicalJson(other);
+  if (!isSame(asked.program, now.program)) return "the program is another file";
+  if (!isSame(asked.args, now.args)) return "the arguments are others";
+  if (!isSame(asked.cwd, now.cwd)) return "the folder is another";
+  if (!isSame(asked.env, now.env)) return "the environment is another";
+  if (!isSame(asked.files, now.files)) {
+    return "a file that the arguments name is another";
+  }
+  return isSame(asked, now) ? undefined : "it is another plan";
+}
+
 /** A program that speaks MCP on its standard streams, as configured. */
 export interface McpProgram {
   command: string;
@@ -260,6 +300,16 @@ export type ProgramRequest =
     /** The template's hash, as the service knows it. */
     hash: string;
     values: Record<string, unknown>;
+    /** What was approved; anything else does not run. */
+    plan?: ProgramPlan | undefined;
+  }
+  /** What a run would be, without running it. */
+  | {
+    op: "plan";
+    id: number;
+    command: string;
+    hash: string;
+    values: Record<string, unknown>;
   }
   | { op: "open"; id: number; server: string; secrets: Record<string, string> }
   | { op: "write"; id: number; text: string }
@@ -268,6 +318,7 @@ export type ProgramRequest =
 /** What the launcher says of a program. */
 export type ProgramEvent =
   | { op: "started"; id: number }
+  | { op: "planned"; id: number; plan: ProgramPlan }
   /** Text of its output; `err` is what it says beside. */
   | { op: "out" | "err"; id: number; text: string }
   | {

@@ -50,6 +50,8 @@ export interface ToolContext {
   label: Label;
   signal: AbortSignal;
   now(): number;
+  /** The binding of the {@linkcode CallPlan} that was approved, if one was. */
+  plan?: string | undefined;
   /** The tools this turn may use, those not shown to the model yet too. */
   tools?(): readonly Tool[];
 }
@@ -59,6 +61,14 @@ export interface ToolOutput {
   text: string;
   isError?: boolean;
   label?: Label;
+}
+
+/** What exactly one call would do, beyond its arguments. */
+export interface CallPlan {
+  /** An approval is for exactly this. */
+  binding: string;
+  /** The same for a person, every byte of it; a line an element. */
+  card: readonly string[];
 }
 
 /** A tool. `run` gets arguments that its schema accepted. */
@@ -86,6 +96,13 @@ export interface Tool<Input = unknown> {
    * definition. An approval is for exactly this.
    */
   binding?: string;
+  /**
+   * What a call would do as things stand now. It is asked for before the owner
+   * is, again when the answer came, and `run` is given what was approved.
+   *
+   * @throws {AppError} when the call could not be made at all
+   */
+  plan?(input: Input, signal: AbortSignal): Promise<CallPlan>;
   /**
    * It waits for another run, which needs a place: the call's own is given back
    * meanwhile, and only `limitMs` limits it.

@@ -124,7 +124,8 @@ export class Approvals {
     const both = AbortSignal.any([signal, done.signal]);
     try {
       const now = (await rows.find(row.id))?.state ?? row.state;
-      if (now !== "pending") return now === "allowed" ? "allowed" : "denied";
+      if (now === "allowed" || now === "expired") return now;
+      if (now !== "pending") return "denied";
       if (row.expiresAt <= clock.now()) return await this.#expire(row);
       const expiry = clock.sleep(
         Math.max(0, row.expiresAt - clock.now()),

@@ -9,6 +9,7 @@ import {
   buildArgs,
   type CommandParam,
   type CommandTemplate,
+  type ProgramPlan,
 } from "../core/command.ts";
 import { canonicalJson } from "../core/canonical.ts";
 import { type Tool, tool } from "../core/tool.ts";
@@ -41,6 +42,26 @@ const WHY = {
   output: " (it said too much and was ended)",
 } as const;
 
+/** A plan as the owner is shown it: what runs, byte for byte. */
+function planCard(plan: ProgramPlan): string[] {
+  const { program, args, cwd, env, files } = plan;
+  const variables = Object.entries(env);
+  return [
+    `runs: ${JSON.stringify(program.path)} (${program.digest})`,
+    `with the arguments: ${JSON.stringify(args)}`,
+    `in the folder: ${JSON.stringify(cwd.path)}`,
+    `environment: ${
+      variables.length === 0
+        ? "none"
+        : variables.map(([key, value]) => `${key}=${JSON.stringify(value)}`)
+          .join(" ")
+    }`,
+    ...files.map(({ path, digest }) =>
+      `the file: ${JSON.stringify(path)} (${digest})`
+    ),
+  ];
+}
+
 /** The tool of one command. */
 export function execTool(
   name: string,
@@ -68,12 +89,18 @@ export function execTool(
     destinations: [],
     binding: canonicalJson(template),
     limitMs: template.timeoutMs + 5_000,
-    run: async (values, { signal }) => {
+    plan: async (values, signal) => {
+      buildArgs(template, values);
+      const plan = await runner.plan(name, template, { values, signal });
+      return { binding: canonicalJson(plan), card: planCard(plan) };
+    },
+    run: async (values, { signal, plan }) => {
       // Refused here in words, before the launcher refuses it.
       buildArgs(template, values);
       const { out, err, code, why } = await runner.run(name, template, {
         values,
         signal,
+        plan: plan === undefined ? undefined : JSON.parse(plan),
       });
       const said = [
         out.trimEnd(),

@@ -9,6 +9,7 @@
 import type {
   CommandTemplate,
   ProgramEvent,
+  ProgramPlan,
   ProgramRequest,
 } from "../core/command.ts";
 import { templateHash } from "../core/command.ts";
@@ -65,9 +66,14 @@ export class Runner implements Disposable {
   async run(
     command: string,
     template: CommandTemplate,
-    options: { values: Record<string, unknown>; signal: AbortSignal },
+    options: {
+      values: Record<string, unknown>;
+      signal: AbortSignal;
+      /** What was approved: anything else is refused. */
+      plan?: ProgramPlan | undefined;
+    },
   ): Promise<RunResult> {
-    const { values, signal } = options;
+    const { values, signal, plan } = options;
     signal.throwIfAborted();
     const hash = await templateHash(template);
     const id = this.#next++;
@@ -89,10 +95,40 @@ export class Runner implements Disposable {
       template.timeoutMs + START_MS + END_MS,
     );
     try {
-      this.#pipe.send({ op: "run", id, command, hash, values });
+      this.#pipe.send({ op: "run", id, command, hash, values, plan });
       const ended = await done.promise;
       signal.throwIfAborted();
       return ended;
+    } finally {
+      clearTimeout(limit);
+      signal.removeEventListener("abort", onAbort);
+      this.#listeners.delete(id);
+    }
+  }
+
+  /** What a run would be as things stand now. @throws what is refused */
+  async plan(
+    command: string,
+    template: CommandTemplate,
+    options: { values: Record<string, unknown>; signal: AbortSignal },
+  ): Promise<ProgramPlan> {
+    const { values, signal } = options;
+    signal.throwIfAborted();
+    const hash = await templateHash(template);
+    const id = this.#next++;
+    const done = Promise.withResolvers<ProgramPlan>();
+    this.#listeners.set(id, (event) => {
+      if (event.op === "planned") done.resolve(event.plan);
+      else if (event.op === "refused") {
+        done.reject(new AppError("forbidden", event.why));
+      }
+    });
+    const onAbort = () => done.reject(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    const limit = setTimeout(() => done.reject(silent()), START_MS);
+    try {
+      this.#pipe.send({ op: "plan", id, command, hash, values });
+      return await done.promise;
     } finally {
       clearTimeout(limit);
       signal.removeEventListener("abort", onAbort);

@@ -137,7 +137,8 @@ of your own, Brave or Tavily:
 
 Off unless \`tools.exec.commands\` names some. A command is a program and an argv
 template with typed parameters; there is no shell, and shells and wrappers are
-refused as programs. **A command is not sandboxed**: it can do what you can do.
+refused as programs. **A command is not sandboxed**: it can do what you can do. It
+ends with its call, and with the launcher, even when that is killed.
 
 \`\`\`jsonc
 {

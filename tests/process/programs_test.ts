@@ -113,3 +113,38 @@ Deno.test("the service ends when a launcher with a pipe is killed", async () => 
   proc.child.kill("SIGKILL");
   await until("the service's end", async () => !await isAlive(pid));
 });
+
+Deno.test("programs end when their launcher is killed, with what they started", async () => {
+  await using folder = await scratch();
+  const state = `${await Deno.realPath(folder.path)}/state`;
+  await Deno.mkdir(state, { mode: 0o700 });
+  const cwd = `${state}-files`;
+  await Deno.mkdir(cwd);
+  // It writes nothing, reads nothing and will not be ended: only SIGKILL does.
+  const stubborn = `${cwd}/stubborn`;
+  await Deno.writeTextFile(
+    stubborn,
+    [
+      "#!/bin/sh",
+      "trap '' TERM HUP INT PIPE",
+      "(trap '' TERM HUP INT PIPE; while :; do tail -f /dev/null; done) &",
+      `echo "$$ $!" > ${cwd}/pids.new; mv ${cwd}/pids.new ${cwd}/pids`,
+      "while :; do tail -f /dev/null; done",
+    ].join("\n"),
+    { mode: 0o755 },
+  );
+  await using proc = await start(state, [["sleep", {}]], {
+    sleep: { about: "stays", run: stubborn, cwd },
+  });
+  const service = await said(proc, "pipe");
+  let pids: number[] = [];
+  await until("the program", async () => {
+    const text = await Deno.readTextFile(`${cwd}/pids`).catch(() => "");
+    pids = text.trim().split(" ").map(Number).filter((pid) => pid > 1);
+    return pids.length === 2;
+  });
+  proc.child.kill("SIGKILL");
+  for (const pid of [service.pid, ...pids]) {
+    await until(`the end of ${pid}`, async () => !await isAlive(pid));
+  }
+});

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { z } from "zod";
 import { GuardDesk } from "../../src/agent/guard_desk.ts";
 import { AppError } from "../../src/core/errors.ts";
+import { systemClock } from "../../src/core/time.ts";
 import { type Tool, tool } from "../../src/core/tool.ts";
 import type { TurnEvent } from "../../src/core/turn.ts";
 import { GuardConfig } from "../../src/guard/config.ts";
@@ -331,60 +332,109 @@ Deno.test("C2: a decision's row is stored before its effect, without content", a
   assert.equal(of.acts.length + Object.keys(spy).length, 0);
 });
 
-Deno.test("C2: an ask survives kill -9, and its answer is used once", async () => {
+/** A state directory whose house was killed while it asked, and the ask's id. */
+async function killedWhileAsking(): Promise<
+  { dir: string; id: string } & AsyncDisposable
+> {
   await Deno.mkdir("tests/.tmp", { recursive: true });
   const dir = await Deno.makeTempDir({ dir: "tests/.tmp" });
-  try {
-    const child = new Deno.Command(Deno.execPath(), {
-      args: [
-        "run",
-        "-A",
-        "--no-lock",
-        "--no-check",
-        new URL("c2_killed_house.ts", import.meta.url).href,
-        dir,
-      ],
-      stdout: "piped",
-      stderr: "null",
-    }).spawn();
-    const reader = child.stdout.pipeThrough(new TextDecoderStream())
-      .getReader();
-    let said = "";
-    while (!said.includes("\n")) {
-      const { value, done } = await reader.read();
-      assert.ok(!done, "it asked nothing");
-      said += value;
-    }
-    child.kill("SIGKILL");
-    await child.status;
-    await reader.cancel();
-    const id = said.trim();
-    const of = world();
-    await using house = await fakeHouse({
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "-A",
+      "--no-lock",
+      "--no-check",
+      new URL("c2_killed_house.ts", import.meta.url).href,
       dir,
+    ],
+    stdout: "piped",
+    stderr: "null",
+  }).spawn();
+  const reader = child.stdout.pipeThrough(new TextDecoderStream())
+    .getReader();
+  let said = "";
+  while (!said.includes("\n")) {
+    const { value, done } = await reader.read();
+    assert.ok(!done, "it asked nothing");
+    said += value;
+  }
+  child.kill("SIGKILL");
+  await child.status;
+  await reader.cancel();
+  return {
+    dir,
+    id: said.trim(),
+    [Symbol.asyncDispose]: () => Deno.remove(dir, { recursive: true }),
+  };
+}
+
+Deno.test("C2: an ask survives kill -9, and its answer is used once", async () => {
+  await using killed = await killedWhileAsking();
+  const { dir, id } = killed;
+  const of = world();
+  await using house = await fakeHouse({
+    dir,
+    tools: worldTools(of),
+    steps: [says("sent")],
+  });
+  const [pending] = await house.approvals.pending();
+  assert.equal(pending?.id, id);
+  const asked = Promise.withResolvers<void>();
+  const ended = Promise.withResolvers<void>();
+  using _watching = house.desk.watch((event) => {
+    if (event.kind === "ask") {
+      assert.equal(event.approvalId, id);
+      asked.resolve();
+    } else if (event.kind === "end") ended.resolve();
+  });
+  assert.equal(await house.desk.resume(), 1);
+  await asked.promise;
+  await house.approvals.answer(id, "allow-once", { by: "owner" });
+  await ended.promise;
+  assert.deepEqual(of.acts, [`mail ${EVIL}: hi`]);
+  await assert.rejects(
+    house.approvals.answer(id, "allow-once", { by: "owner" }),
+    refused(/already used/),
+  );
+});
+
+Deno.test("C2: an ask whose time ran out around a crash is told as that, not as a no", async (t) => {
+  const resumed = async (isStored: boolean) => {
+    await using killed = await killedWhileAsking();
+    const of = world();
+    const hourLater = {
+      ...systemClock,
+      now: () => systemClock.now() + 3_600_000,
+    };
+    await using house = await fakeHouse({
+      dir: killed.dir,
       tools: worldTools(of),
-      steps: [says("sent")],
+      steps: [says("not sent")],
+      ...(isStored ? {} : { clock: hourLater }),
     });
-    const [pending] = await house.approvals.pending();
-    assert.equal(pending?.id, id);
-    const asked = Promise.withResolvers<void>();
+    if (isStored) {
+      const row = await house.store.approvals.find(killed.id);
+      assert.ok(row?.state === "pending");
+      await house.store.journal.commit(
+        house.store.approvals.rows({ ...row, state: "expired" }, row),
+      );
+    }
     const ended = Promise.withResolvers<void>();
+    const reasons: string[] = [];
     using _watching = house.desk.watch((event) => {
-      if (event.kind === "ask") {
-        assert.equal(event.approvalId, id);
-        asked.resolve();
+      if (event.kind === "decision" && event.verdict === "deny") {
+        reasons.push(event.reason);
       } else if (event.kind === "end") ended.resolve();
     });
     assert.equal(await house.desk.resume(), 1);
-    await asked.promise;
-    await house.approvals.answer(id, "allow-once", { by: "owner" });
     await ended.promise;
-    assert.deepEqual(of.acts, [`mail ${EVIL}: hi`]);
-    await assert.rejects(
-      house.approvals.answer(id, "allow-once", { by: "owner" }),
-      refused(/already used/),
+    assert.deepEqual(of.acts, []);
+    assert.deepEqual(reasons, ["nobody answered in time"]);
+    assert.equal(
+      (await house.store.approvals.find(killed.id))?.state,
+      "expired",
     );
-  } finally {
-    await Deno.remove(dir, { recursive: true });
-  }
+  };
+  await t.step("stored before the crash", () => resumed(true));
+  await t.step("while nobody was there", () => resumed(false));
 });
