@@ -18,7 +18,7 @@ import { type Need, need, type NeedKind } from "./core/needs.ts";
 import { denyAddressesV6, denyRanges, isIpv4 } from "./egress/cidr.ts";
 import { egressNeeds } from "./egress/config.ts";
 import { GatewayConfig, gatewayNeeds } from "./gateway/config.ts";
-import { pluginNeeds } from "./plugins/config.ts";
+import { pluginNeeds, wasiNeeds } from "./plugins/config.ts";
 import { pathsOfVerb } from "./plugins/verb_paths.ts";
 import { providerNeeds } from "./providers/registry.ts";
 import type { Settings } from "./settings.ts";
@@ -298,7 +298,10 @@ function pluginVerbNeeds(settings: Settings, facts: Facts): Need[] {
   const because = "argument of carapace plugin";
   const { read, write, hosts } = pathsOfVerb(facts.args ?? []);
   const templates = `${facts.sourceDir}/plugins/pdk`;
+  const [form = ""] = facts.args ?? [];
   return [
+    // Granted by this very call, it may start in this process.
+    ...(/^(install|update|grant|enable)$/.test(form) ? wasiNeeds(because) : []),
     ...pluginNeeds(settings.plugins, facts),
     // What leaves, leaves by the proxy; which hosts, the lines below say.
     ...egressNeeds({ ...settings.egress, hosts: [], open: false }),

@@ -146,13 +146,17 @@ export function pluginNeeds(
       const because = `plugins.granted.${id}.http`;
       needs.push(need("net", `${host}:${port}`, because));
     }
-    if (grant.wasi) {
-      const because = `plugins.granted.${id}.wasi`;
-      needs.push(need("read", NULL_DEVICE, because));
-      needs.push(need("write", NULL_DEVICE, because));
-    }
+    if (grant.wasi) needs.push(...wasiNeeds(`plugins.granted.${id}.wasi`));
   }
   return needs;
+}
+
+/** What running a guest of WASI needs. */
+export function wasiNeeds(because: string): Need[] {
+  return [
+    need("read", NULL_DEVICE, because),
+    need("write", NULL_DEVICE, because),
+  ];
 }
 
 /** A hash of the slice, to know which one holds. Secrets count by their source. */

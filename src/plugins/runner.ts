@@ -11,7 +11,7 @@
  */
 import { AppError, errorText } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
-import type { PluginLimits } from "./config.ts";
+import { NULL_DEVICE, type PluginLimits } from "./config.ts";
 import type { MeterImport } from "./imports.ts";
 import type { FromWorker, LoadOrder, ToWorker } from "./wire.ts";
 
@@ -79,7 +79,7 @@ function permissionsOf(wasi: boolean): Deno.PermissionOptionsObject {
   const isListed = ENV_NAMES.every((variable) =>
     Deno.permissions.querySync({ name: "env", variable }).state === "granted"
   );
-  const files = wasi ? ["/dev/null"] : false;
+  const files = wasi ? [NULL_DEVICE] : false;
   return {
     env: isListed ? ENV_NAMES : false,
     ffi: false,
@@ -288,7 +288,7 @@ export class Runner implements Disposable {
       throw new AppError("unavailable", `Plugin "${this.#options.id}" is off`);
     }
     if (this.#worker !== undefined) return this.#worker;
-    const live = new Live(this.#options);
+    const live = this.#spawn();
     try {
       this.#module = await live.load(await this.#order({ checkOnly: false }));
     } catch (error) {
@@ -297,6 +297,19 @@ export class Runner implements Disposable {
     }
     this.#worker = live;
     return live;
+  }
+
+  #spawn(): Live {
+    try {
+      return new Live(this.#options);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotCapable)) throw error;
+      throw new AppError(
+        "forbidden",
+        `Cannot load plugin "${this.#options.id}": this process may not give it ${NULL_DEVICE}`,
+        { cause: error, hint: "It may at its next start" },
+      );
+    }
   }
 
   async #order({ checkOnly }: { checkOnly: boolean }): Promise<LoadOrder> {

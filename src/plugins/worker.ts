@@ -12,6 +12,7 @@ import createPlugin, {
   type ExtismPluginOptions,
   type Plugin,
 } from "@extism/extism";
+import process from "node:process";
 import { scanJson } from "../core/bounded.ts";
 import { AppError, errorText } from "../core/errors.ts";
 import { EXTISM_ENV, EXTISM_USER } from "./imports.ts";
@@ -67,6 +68,8 @@ class Guest {
       );
       return module;
     }
+    // The platform calls its WASI experimental, on every start of a worker.
+    if (this.#order.wasi) process.removeAllListeners("warning");
     this.#plugin = await createPlugin({ wasm: [{ module, name: "main" }] }, {
       useWasi: this.#order.wasi,
       enableWasiOutput: false,
@@ -126,6 +129,10 @@ class Guest {
   ): { failure: "error" | "fuel" | "trap" | "output"; message: string } {
     const message = errorText(error);
     if (isOutOfFuel(this.#exports)) return { failure: "fuel", message };
+    const exit = exitCodeOf(error);
+    if (exit !== undefined) {
+      return { failure: "trap", message: `it ended itself with code ${exit}` };
+    }
     const own = /^Plugin-originated error: (.*)$/s.exec(message);
     if (own !== null) return { failure: "error", message: own[1] ?? "" };
     if (error instanceof TypeError && /decod|encoded data/i.test(message)) {
@@ -215,6 +222,14 @@ class Guest {
     const cut = String(text).slice(0, LOG_CHARS_MAX);
     scope.postMessage({ kind: "log", level, text: cut, dropped });
   }
+}
+
+/** What `proc_exit` was called with: the platform throws it, and it is no error. */
+function exitCodeOf(thrown: unknown): number | undefined {
+  if (thrown instanceof Error || typeof thrown !== "object") return undefined;
+  return thrown !== null && "code" in thrown && typeof thrown.code === "number"
+    ? thrown.code
+    : undefined;
 }
 
 function assertExports(
