@@ -238,6 +238,7 @@ export async function writeGrant(
     secrets,
     config: settingsOf(manifest, before, options.settings),
     senders: sendersOf(before, options.senders),
+    limits: before?.limits,
   });
   await edit(asked, { link, id, value });
   return await show(asked, link, id);

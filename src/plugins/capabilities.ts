@@ -402,5 +402,6 @@ export function grantAll(
     webhooks: webhooks.map(({ name }) => name),
     channel: channel !== undefined,
     senders: [],
+    limits: {},
   };
 }

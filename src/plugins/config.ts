@@ -37,6 +37,43 @@ export const PluginSender = z.strictObject({
   id: z.string().min(1).max(256).describe("The network's immutable id"),
 });
 
+const LIMITS = {
+  fuel: z.int().min(1_000_000).max(1_000_000_000_000)
+    .describe("Units of work in one call: instructions, lengths, imports"),
+  memoryMiB: z.int().min(1).max(1024).describe("Memory of one plugin"),
+  callMs: z.int().min(100).max(600_000).describe(
+    "One call, with the time of what it asks the host for",
+  ),
+  outputBytesMax: z.int().min(1024).max(16_777_216).describe(
+    "Output of one call",
+  ),
+  requestsPerMinute: z.int().min(1).max(10_000).describe(
+    "HTTP requests of one plugin",
+  ),
+  logsPerMinute: z.int().min(1).max(100_000).describe(
+    "Log lines of one plugin",
+  ),
+  queuedMax: z.int().min(1).max(1024).describe(
+    "Calls that wait for one plugin",
+  ),
+  idleMs: z.int().min(1_000).max(86_400_000).describe(
+    "A plugin that nobody calls for so long gives its memory back",
+  ),
+};
+
+/** What one call of any plugin may cost. */
+export const PluginLimits = z.strictObject({
+  fuel: LIMITS.fuel.default(1_000_000_000),
+  memoryMiB: LIMITS.memoryMiB.default(64),
+  callMs: LIMITS.callMs.default(30_000),
+  outputBytesMax: LIMITS.outputBytesMax.default(1_048_576),
+  requestsPerMinute: LIMITS.requestsPerMinute.default(100),
+  logsPerMinute: LIMITS.logsPerMinute.default(1_000),
+  queuedMax: LIMITS.queuedMax.default(64),
+  idleMs: LIMITS.idleMs.default(120_000),
+}).prefault({});
+export type PluginLimits = z.infer<typeof PluginLimits>;
+
 /** What one plugin was granted. It has what it wants and is granted, no more. */
 export const PluginGrant = z.strictObject({
   enabled: z.boolean().default(true).describe("Whether it runs"),
@@ -76,35 +113,11 @@ export const PluginGrant = z.strictObject({
   senders: z.array(PluginSender).max(256).default([]).describe(
     "Senders of its channel who may talk to the agent; nobody else may",
   ),
+  limits: z.strictObject(LIMITS).partial().default({}).describe(
+    "Limits of this plugin, in place of plugins.limits",
+  ),
 });
 export type PluginGrant = z.infer<typeof PluginGrant>;
-
-/** What one call may cost. */
-export const PluginLimits = z.strictObject({
-  fuel: z.int().min(1_000_000).max(1_000_000_000_000).default(1_000_000_000)
-    .describe("Units of work in one call: instructions, lengths, imports"),
-  memoryMiB: z.int().min(1).max(1024).default(64).describe(
-    "Memory of one plugin",
-  ),
-  callMs: z.int().min(100).max(600_000).default(30_000).describe(
-    "One call, with the time of what it asks the host for",
-  ),
-  outputBytesMax: z.int().min(1024).max(16_777_216).default(1_048_576)
-    .describe("Output of one call"),
-  requestsPerMinute: z.int().min(1).max(10_000).default(100).describe(
-    "HTTP requests of one plugin",
-  ),
-  logsPerMinute: z.int().min(1).max(100_000).default(1_000).describe(
-    "Log lines of one plugin",
-  ),
-  queuedMax: z.int().min(1).max(1024).default(64).describe(
-    "Calls that wait for one plugin",
-  ),
-  idleMs: z.int().min(1_000).max(86_400_000).default(120_000).describe(
-    "A plugin that nobody calls for so long gives its memory back",
-  ),
-}).prefault({});
-export type PluginLimits = z.infer<typeof PluginLimits>;
 
 export const PluginsConfig = z.strictObject({
   publishers: z.array(TrustedPublisher).max(64).default([]).describe(
@@ -116,6 +129,17 @@ export const PluginsConfig = z.strictObject({
   limits: PluginLimits,
 }).prefault({});
 export type PluginsConfig = z.infer<typeof PluginsConfig>;
+
+/** What holds for one plugin: the limits of all, and the owner's for this one. */
+export function limitsOf(
+  { limits, granted }: PluginsConfig,
+  id: string,
+): PluginLimits {
+  const own = Object.entries(granted[id]?.limits ?? {}).filter(([, value]) =>
+    value !== undefined
+  );
+  return { ...limits, ...Object.fromEntries(own) };
+}
 
 /** Where guests of WASI read and write: nothing comes, nothing stays. */
 export const NULL_DEVICE = "/dev/null";

@@ -12,10 +12,11 @@ import type { Audit } from "../store/audit.ts";
 import type { Journal } from "../store/journal.ts";
 import { PLUGIN_BYTES_MAX, type Plugins } from "../store/plugins.ts";
 import { type PluginsConfig, pluginsHash } from "./config.ts";
-import type { PluginHost, PluginView } from "./host.ts";
+import type { PluginHost } from "./host.ts";
 import { readManifest } from "./package.ts";
 import type { PluginLogLine } from "./instance.ts";
 import type { RunnerResult } from "./runner.ts";
+import type { PluginView } from "./standing.ts";
 import type { WebhookRequest } from "./webhooks.ts";
 import { AppError } from "../core/errors.ts";
 

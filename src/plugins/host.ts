@@ -17,20 +17,8 @@ import type { Tool } from "../core/tool.ts";
 import type { Egress } from "../egress/egress.ts";
 import type { Audit } from "../store/audit.ts";
 import type { Journal } from "../store/journal.ts";
-import {
-  PLUGIN_BYTES_MAX,
-  type PluginRow,
-  type Plugins,
-} from "../store/plugins.ts";
-import {
-  capabilitiesOf,
-  grantAll,
-  importListOf,
-  missingOf,
-  unreviewed,
-  userFunctions,
-  wantsOf,
-} from "./capabilities.ts";
+import type { PluginRow, Plugins } from "../store/plugins.ts";
+import { capabilitiesOf } from "./capabilities.ts";
 import {
   type ChannelDeps,
   type ChannelMessage,
@@ -39,20 +27,23 @@ import {
   receive,
   settleUnfinished,
 } from "./channel.ts";
-import { PluginGrant, type PluginsConfig } from "./config.ts";
+import { limitsOf, type PluginGrant, type PluginsConfig } from "./config.ts";
 import type { PluginWorld } from "./context.ts";
+import { auditGrants } from "./grants_audit.ts";
 import { PluginHooks } from "./hooks.ts";
 import { Instance, type PluginLogLine } from "./instance.ts";
-import { checkWasm, verifyManifest } from "./manifest.ts";
-import {
-  assertTrusted,
-  checkManifest,
-  exportsOf,
-  manifestHash,
-  readManifest,
-} from "./package.ts";
+import { checkPackage, type PluginPackage } from "./installing.ts";
+import { readManifest } from "./package.ts";
 import { Window } from "./rate.ts";
-import { Runner, type RunnerResult } from "./runner.ts";
+import type { RunnerResult } from "./runner.ts";
+import {
+  keyOf,
+  type PluginState,
+  type PluginView,
+  type Standing,
+  standingOf,
+  viewOf,
+} from "./standing.ts";
 import { Timers } from "./timers.ts";
 import { takeWebhook, type WebhookRequest } from "./webhooks.ts";
 
@@ -60,39 +51,6 @@ import { takeWebhook, type WebhookRequest } from "./webhooks.ts";
 const TRAPS_MAX = 5;
 const MINUTE_MS = 60_000;
 const STOPPED_LOG_MAX = 100;
-
-/** How a plugin stands. */
-export type PluginState =
-  | "ready"
-  | "off"
-  | "held"
-  | "blocked"
-  | "stopped";
-
-/** A plugin as it is shown. */
-export interface PluginView {
-  id: string;
-  name: string;
-  version: string;
-  description: string;
-  publisher: string;
-  /** Whether a trusted publisher's signature is on it. */
-  trusted: boolean;
-  state: PluginState;
-  /** Why it does not run. */
-  why?: string;
-  sha256: string;
-  source: string;
-  installedAt: number;
-  tools: { name: string; description: string }[];
-  webhooks: string[];
-  hooks: string[];
-  channel: boolean;
-  /** All it wants, in words, and what of that it has not. */
-  wants: string[];
-  missing: string[];
-  isLoaded: boolean;
-}
 
 /** What the host is made of. */
 export interface PluginHostDeps {
@@ -108,23 +66,6 @@ export interface PluginHostDeps {
   onChange?(view: { id: string; state: PluginState; why?: string }): void;
   clock: Clock;
   log: Log;
-}
-
-/** A plugin to install. */
-export interface PluginPackage {
-  /** As its publisher wrote it. */
-  manifest: Record<string, unknown>;
-  bytes: Uint8Array<ArrayBuffer>;
-  source: string;
-  allowUnsigned: boolean;
-  /** The principal who installs it. */
-  by: string;
-}
-
-/** Why a plugin that is installed does not run. */
-interface Standing {
-  state: Exclude<PluginState, "ready">;
-  why: string;
 }
 
 interface Running {
@@ -176,7 +117,7 @@ export class PluginHost implements AsyncDisposable {
     const before = this.#config;
     this.#config = config;
     await this.#inTurn(async () => {
-      await this.#auditGrants(before, config);
+      await auditGrants({ before, after: config }, this.#deps);
       await this.#reconcile();
     });
   }
@@ -201,8 +142,9 @@ export class PluginHost implements AsyncDisposable {
    */
   async install(pack: PluginPackage): Promise<PluginView> {
     return await this.#inTurn(async () => {
-      const row = await this.#check(pack);
-      const { rows, journal, audit } = this.#deps;
+      const { rows, journal, audit, clock, log } = this.#deps;
+      const config = this.#config;
+      const row = await checkPackage(pack, { rows, config, clock, log });
       const before = await rows.find(row.id);
       await rows.putModule(pack.bytes, row.sha256);
       await journal.commit([
@@ -225,78 +167,6 @@ export class PluginHost implements AsyncDisposable {
       await this.#reconcile();
       return await this.#view(row);
     });
-  }
-
-  /** Everything that can be found out without running it. */
-  async #check(pack: PluginPackage): Promise<PluginRow> {
-    const { manifest: raw, bytes, allowUnsigned } = pack;
-    const { rows, clock } = this.#deps;
-    const id = String(raw["id"] ?? "").slice(0, 64);
-    const before = /^[a-z][a-z0-9-]{1,39}$/.test(id)
-      ? await rows.find(id)
-      : undefined;
-    const { manifest, signed } = await verifyManifest(raw, {
-      trusted: this.#config.publishers,
-      ...before?.signedBy === undefined
-        ? {}
-        : { installedKey: before.signedBy },
-    });
-    if (before !== undefined) {
-      const owner = readManifest(before.manifest).publisher;
-      if (owner !== manifest.publisher) {
-        throw new AppError(
-          "conflict",
-          `Cannot install plugin "${id}": that id is taken by a plugin of "${owner}"`,
-          { hint: `Remove that one first: carapace plugin remove ${id}` },
-        );
-      }
-    }
-    assertTrusted(signed, { id: manifest.id, allowUnsigned });
-    checkManifest(manifest);
-    if (bytes.byteLength > PLUGIN_BYTES_MAX) {
-      throw new AppError(
-        "too_large",
-        `Cannot install plugin "${id}": its module of ${bytes.byteLength} bytes is larger than ${PLUGIN_BYTES_MAX}`,
-      );
-    }
-    await checkWasm(manifest, bytes);
-    await this.#checkModule(manifest, bytes);
-    return {
-      id: manifest.id,
-      version: manifest.version,
-      manifest: raw as PluginRow["manifest"],
-      manifestSha256: await manifestHash(raw),
-      sha256: manifest.wasm.sha256,
-      bytes: bytes.byteLength,
-      source: pack.source.slice(0, 1_024),
-      ...signed.kind === "unsigned" ? {} : { signedBy: signed.publicKey },
-      allowUnsigned: allowUnsigned && signed.kind !== "trusted",
-      installedAt: clock.now(),
-      installedBy: pack.by.slice(0, 256),
-    };
-  }
-
-  /** Meters it with all it wants: what it wants beyond that it cannot have. */
-  async #checkModule(
-    manifest: PluginManifest,
-    bytes: Uint8Array<ArrayBuffer>,
-  ): Promise<void> {
-    const can = capabilitiesOf(manifest, grantAll(manifest, {}));
-    using runner = new Runner({
-      id: manifest.id,
-      bytes: () => Promise.resolve(bytes),
-      imports: importListOf(manifest, can),
-      functions: userFunctions(can),
-      exports: exportsOf(manifest),
-      wasi: false,
-      config: {},
-      limits: this.#config.limits,
-      ask: () => Promise.resolve({}),
-      onLog: () => {},
-      onTrap: () => {},
-      log: this.#deps.log,
-    });
-    await runner.check();
   }
 
   async #dropUnused(sha256: string): Promise<void> {
@@ -374,7 +244,7 @@ export class PluginHost implements AsyncDisposable {
     try {
       const manifest = readManifest(row.manifest);
       const grant = this.#config.granted[id];
-      const standing = await this.#standingOf(row, manifest, grant);
+      const standing = await standingOf(row, manifest, this.#config);
       if (standing !== undefined || grant === undefined) {
         this.#stop(id);
         this.#standing.set(id, standing ?? { state: "off", why: "" });
@@ -393,34 +263,6 @@ export class PluginHost implements AsyncDisposable {
     }
   }
 
-  /** Why it should not run, if it should not. */
-  async #standingOf(
-    row: PluginRow,
-    manifest: PluginManifest,
-    grant: PluginGrant | undefined,
-  ): Promise<Standing | undefined> {
-    const { id } = row;
-    if (row.stopped !== undefined) {
-      return { state: "stopped", why: row.stopped.why };
-    }
-    if (grant === undefined) {
-      return { state: "off", why: "nothing was granted to it yet" };
-    }
-    if (!grant.enabled) return { state: "off", why: "it is switched off" };
-    const { signed } = await verifyManifest(row.manifest, {
-      trusted: this.#config.publishers,
-    });
-    assertTrusted(signed, { id, allowUnsigned: row.allowUnsigned });
-    if (grant.reviewed === undefined) return undefined;
-    const fresh = await unreviewed(manifest, grant.reviewed);
-    if (fresh.length === 0) return undefined;
-    const words = fresh.map((want) => want.words).join("; ");
-    return {
-      state: "held",
-      why: `this version wants more than you have looked at: ${words}`,
-    };
-  }
-
   async #start(
     row: PluginRow,
     manifest: PluginManifest,
@@ -432,7 +274,7 @@ export class PluginHost implements AsyncDisposable {
     const instance = new Instance({
       manifest,
       can: capabilitiesOf(manifest, grant),
-      limits: this.#config.limits,
+      limits: limitsOf(this.#config, id),
       bytes: () => rows.module(row.sha256),
       rows,
       journal,
@@ -519,31 +361,6 @@ export class PluginHost implements AsyncDisposable {
     ]);
   }
 
-  async #auditGrants(
-    before: PluginsConfig,
-    after: PluginsConfig,
-  ): Promise<void> {
-    const { journal, audit } = this.#deps;
-    const ids = new Set([
-      ...Object.keys(before.granted),
-      ...Object.keys(after.granted),
-    ]);
-    for (const id of ids) {
-      const grant = after.granted[id];
-      // Secrets print alike: their values never come here.
-      if (JSON.stringify(before.granted[id]) === JSON.stringify(grant)) {
-        continue;
-      }
-      const fields = grant === undefined ? { id } : auditFields(id, grant);
-      await journal.commit([
-        audit.row({
-          event: grant === undefined ? "plugin.revoked" : "plugin.granted",
-          fields,
-        }),
-      ]);
-    }
-  }
-
   // --- used from outside --------------------------------------------------
 
   /** The running plugin. @throws {AppError} saying why it does not run */
@@ -617,39 +434,12 @@ export class PluginHost implements AsyncDisposable {
   }
 
   async #view(row: PluginRow): Promise<PluginView> {
-    const { id, version, sha256, source, installedAt } = row;
-    const manifest = readManifest(row.manifest);
-    const running = this.#running.get(id);
-    const standing = this.#standing.get(id);
-    const grant = this.#config.granted[id] ?? PluginGrant.parse({});
-    const trusted = await verifyManifest(row.manifest, {
-      trusted: this.#config.publishers,
-    }).then(({ signed }) => signed.kind === "trusted", () => false);
-    return {
-      id,
-      name: manifest.name,
-      version,
-      description: manifest.description,
-      publisher: manifest.publisher,
-      trusted,
-      state: running === undefined ? standing?.state ?? "off" : "ready",
-      ...running !== undefined || standing === undefined
-        ? {}
-        : { why: standing.why },
-      sha256,
-      source,
-      installedAt,
-      tools: manifest.tools.map(({ name, description }) => ({
-        name,
-        description,
-      })),
-      webhooks: manifest.webhooks.map(({ name }) => `/plugins/${id}/${name}`),
-      hooks: manifest.hooks.map(({ point }) => point),
-      channel: manifest.channel !== undefined,
-      wants: wantsOf(manifest).map(({ words }) => words),
-      missing: missingOf(manifest, grant).map(({ words }) => words),
-      isLoaded: running?.instance.isLoaded ?? false,
-    };
+    const running = this.#running.get(row.id);
+    const standing = running === undefined
+      ? this.#standing.get(row.id) ?? { state: "off" as const, why: "" }
+      : undefined;
+    const isLoaded = running?.instance.isLoaded ?? false;
+    return await viewOf(row, { config: this.#config, standing, isLoaded });
   }
 
   #channelDeps(): ChannelDeps {
@@ -662,46 +452,4 @@ export class PluginHost implements AsyncDisposable {
     await this.#adopting;
     for (const id of [...this.#running.keys()]) this.#stop(id);
   }
-}
-
-/** What makes a running plugin another one. */
-function keyOf(
-  row: PluginRow,
-  grant: PluginGrant,
-  { limits }: PluginsConfig,
-): string {
-  const secrets = Object.values(grant.secrets).map(({ source }) => source);
-  return JSON.stringify([
-    row.manifestSha256,
-    row.sha256,
-    grant,
-    secrets,
-    limits,
-  ]);
-}
-
-function auditFields(
-  id: string,
-  grant: PluginGrant,
-): Record<string, string | number | boolean | string[]> {
-  const { enabled, http, secrets, kv, log, message, schedule, ...rest } = grant;
-  const places = http.map(({ host, port, methods }) =>
-    `${methods.join(",")} ${host}:${port}`.slice(0, 256)
-  );
-  return {
-    id,
-    enabled,
-    http: places,
-    secrets: Object.keys(secrets).slice(0, 64),
-    kv: kv?.bytes ?? 0,
-    log,
-    message: message === undefined ? "" : JSON.stringify(message.to),
-    schedule: schedule?.maxPerDay ?? 0,
-    conversation: rest.conversation,
-    wasi: rest.wasi,
-    hooks: rest.hooks,
-    webhooks: rest.webhooks,
-    channel: rest.channel,
-    senders: rest.senders.length,
-  };
 }

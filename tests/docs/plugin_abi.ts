@@ -15,7 +15,7 @@ import {
   EXTISM_USER,
   WASI,
 } from "../../src/plugins/imports.ts";
-import { RUNNER_LIMITS } from "../../src/plugins/runner.ts";
+import { RUNNER_LIMITS } from "../../src/plugins/live.ts";
 import {
   WEBHOOK_BODY_BYTES_MAX,
   WebhookAnswer,

@@ -150,6 +150,52 @@ Deno.test("five traps in a minute stop a plugin until the owner starts it", asyn
   assert.equal(await fake.call("probe", "echo"), "{}");
 });
 
+Deno.test("the owner gives one plugin other limits, within their bounds", async (t) => {
+  const config = { limits: { fuel: 2_000_000_000 } };
+  await using fake = await fakeHost({ config });
+  const bytes = await guest("hostile");
+  const manifest = await manifestOf("hostile", bytes, {
+    tools: [tool("spin"), tool("output_flood")],
+    wants: { kv: { bytes: 10 }, log: true },
+  });
+  const spin = async (limits: PluginGrant["limits"], want: RegExp) => {
+    await fake.add(manifest, bytes, { limits });
+    await assert.rejects(fake.call("hostile", "spin"), want);
+  };
+  await t.step(
+    "without a line the limits of all hold",
+    () => spin({}, /fuel exhausted after 2\.0e9 units/),
+  );
+  await t.step(
+    "less than that, at once",
+    () => spin({ fuel: 5_000_000 }, /fuel exhausted after 5\.0e6 units/),
+  );
+  await t.step(
+    "more than that",
+    () => spin({ fuel: 3_000_000_000 }, /fuel exhausted after 3\.0e9 units/),
+  );
+  await t.step("the other limits too", async () => {
+    await fake.add(manifest, bytes, { limits: { outputBytesMax: 16_777_216 } });
+    assert.equal((await fake.call("hostile", "output_flood")).length, 8 << 20);
+  });
+  await t.step("what is out of bounds is no configuration", () => {
+    const wrong = [
+      { fuel: 999_999 },
+      { fuel: 1_000_000_000_001 },
+      { fuel: 1.5 },
+      { memoryMiB: 1025 },
+      { callMs: 99 },
+      { speed: 1 },
+    ];
+    for (const limits of wrong) {
+      assert.equal(PluginGrant.safeParse({ limits }).success, false);
+    }
+    for (const fuel of [1_000_000, 1_000_000_000_000]) {
+      assert.equal(PluginGrant.safeParse({ limits: { fuel } }).success, true);
+    }
+  });
+});
+
 Deno.test("calls wait their turn, and a full queue says so", async () => {
   const limits = { queuedMax: 2 };
   await using fake = await fakeHost({ config: { limits } });
