@@ -20,7 +20,9 @@ import {
 import { paidStream } from "./agent/metered.ts";
 import { makePluginWorld } from "./agent/plugin_world.ts";
 import type { Turns } from "./agent/turns.ts";
-import { Authenticator } from "./auth/authenticate.ts";
+import { type Identity, openIdentity } from "./auth/open.ts";
+import type { AdmittedPeer } from "./auth/credentials.ts";
+import type { PairEvent } from "./auth/pairing.ts";
 import {
   authorityFromRun,
   peerAuthority,
@@ -102,6 +104,7 @@ export interface House extends AsyncDisposable {
   readonly gateway: Gateway;
   readonly store: Store;
   readonly tokens: Tokens;
+  readonly identity: Identity;
   readonly desk: AgentDesk;
   readonly model: { model: string; because: string };
   /** How to get a real model, when the only one is a stand-in. */
@@ -371,13 +374,32 @@ function gatewayEvent(point: "gateway_start" | "gateway_stop"): HookEvent {
   return { point, label: PUBLIC_OWNER };
 }
 
+/** The senders of chat networks who may talk, by the configuration's lines. */
+function* admittedPeers({ plugins }: Settings): Generator<AdmittedPeer> {
+  for (const [id, { senders }] of Object.entries(plugins.granted)) {
+    for (const one of senders) yield { network: `plugin:${id}`, ...one };
+  }
+}
+
+/** Those who may pair hear who asks, and what became of it. */
+function tellOfPairing(event: PairEvent, gateway: Gateway | undefined): void {
+  if (event.kind === "requested") {
+    const of = event.request.role === "node" ? "node" : "device";
+    gateway?.publish(`${of}.pair.requested`, event.request);
+    return;
+  }
+  const { kind: _, ...payload } = event;
+  const of = event.role === "node" ? "node" : "device";
+  gateway?.publish(`${of}.pair.resolved`, payload);
+}
+
 /** The gateway's view of the rest of the house. */
 function gatewayDeps(
   options: HouseOptions,
   rooms: {
     store: Store;
     tokens: Tokens;
-    authenticator: Authenticator;
+    identity: Identity;
     desk: AgentDesk;
     guard: GuardDesk;
     engine: Engine;
@@ -391,7 +413,7 @@ function gatewayDeps(
   },
 ): GatewayDeps {
   const { clock, log, safeMode, posture, settings } = options;
-  const { store, tokens, authenticator, desk, engine, readiness } = rooms;
+  const { store, tokens, identity, desk, engine, readiness } = rooms;
   const { router, model } = engine;
   return {
     config: settings.gateway,
@@ -400,8 +422,10 @@ function gatewayDeps(
     store,
     ...(safeMode === undefined ? { operations: desk.operations } : {}),
     authenticate: (presented, from) =>
-      authenticator.authenticate(presented, from),
-    onRevoked: (listener) => tokens.onRevoked(listener),
+      identity.authenticator.authenticate(presented, from),
+    admit: (params, arrival) => identity.front.admit(params, arrival),
+    devices: identity,
+    onRevoked: (listener) => identity.credentials.onEnded(listener),
     router: safeMode === undefined ? router : {
       ...router,
       resolve: () => refuseInSafeMode(safeMode),
@@ -566,7 +590,15 @@ export async function openHouse(options: HouseOptions): Promise<House> {
   opening.use(spending);
   const tokens = new Tokens({ store, clock, log });
   await options.beforeListening?.(tokens);
-  const authenticator = new Authenticator({ tokens, clock, log });
+  const identity = openIdentity({
+    store,
+    tokens,
+    clock,
+    log,
+    peers: () => admittedPeers(settings),
+    plugins: () => Object.keys(settings.plugins.granted),
+    onPairing: (event) => tellOfPairing(event, opened),
+  });
   const toolbox = opening.use(
     await openTools({
       config: () => settings.tools,
@@ -633,7 +665,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     usageText: (authority) => usage.text(authority),
     settings: () => agentSettings(settings),
     authorityOf: (record) => authorityFromRun(record),
-    isLive: (record) => tokens.isLive(record.credential, record.revision),
+    isLive: (record) => identity.credentials.isLive(record),
     clock,
     log,
   });
@@ -660,7 +692,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     await openGateway(gatewayDeps(options, {
       store,
       tokens,
-      authenticator,
+      identity,
       desk,
       engine,
       readiness,
@@ -681,7 +713,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
   opening.use(
     keepHouse(options, {
       store,
-      tokens,
+      identity,
       spending,
       settings: () => settings,
       trim: () => desk.operations.trim(),
@@ -692,6 +724,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     gateway,
     store,
     tokens,
+    identity,
     desk,
     model: engine.model,
     setupHint: engine.setupHint,
@@ -742,9 +775,9 @@ async function purgeOld(
 /** What is done now and then: tokens and transient sessions past their time go. */
 function keepHouse(
   { clock, log }: HouseOptions,
-  { store, tokens, spending, settings, trim }: {
+  { store, identity, spending, settings, trim }: {
     store: Store;
-    tokens: Tokens;
+    identity: Pick<Identity, "keep">;
     spending: Spending;
     settings(): Settings;
     /** Lets go of memory nobody asked for lately. */
@@ -753,7 +786,7 @@ function keepHouse(
 ): AsyncDisposable {
   const ending = new AbortController();
   const keeping = repeat(async () => {
-    await tokens.endExpired();
+    await identity.keep();
     await spending.flush();
     await purgeOld(store, { kept: settings().store, now: clock.now(), log });
     trim();

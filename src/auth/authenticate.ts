@@ -8,11 +8,11 @@
  */
 import type { Principal } from "../core/authority.ts";
 import { AppError } from "../core/errors.ts";
-import type { Log } from "../core/log.ts";
 import type { Clock } from "../core/time.ts";
 import type { TokenRow } from "../store/tokens.ts";
-import { FailureLimiter } from "./limiter.ts";
+import type { FailureLimiter } from "./limiter.ts";
 import { principalOf } from "./principal.ts";
+import { refusal, type Refusals, REFUSED_HINT } from "./refusals.ts";
 import { hashToken, type Tokens } from "./tokens.ts";
 
 /** Looked-up tokens that are kept. */
@@ -22,9 +22,6 @@ const LOOKUPS_MAX = 4;
 /** A token's last use is stored this often at most. */
 const TOUCH_MS = 60_000;
 
-const HINT =
-  "Send `Authorization: Bearer TOKEN`; `carapace token create NAME` makes one";
-
 interface Cached {
   row: TokenRow;
   principal: Principal;
@@ -33,11 +30,11 @@ interface Cached {
   touchedAt: number;
 }
 
-/** The one check of credentials. */
+/** The one check of tokens; `connect.ts` checks what else a socket may show. */
 export class Authenticator {
   readonly #tokens: Tokens;
   readonly #clock: Clock;
-  readonly #log: Log;
+  readonly #refusals: Pick<Refusals, "note">;
   readonly #limiter: FailureLimiter;
   /** By the token's text, so that a known one costs no hash. */
   readonly #cache = new Map<string, Cached>();
@@ -46,14 +43,14 @@ export class Authenticator {
     deps: {
       tokens: Tokens;
       clock: Clock;
-      log: Log;
-      limiter?: FailureLimiter;
+      limiter: FailureLimiter;
+      refusals: Pick<Refusals, "note">;
     },
   ) {
     this.#tokens = deps.tokens;
     this.#clock = deps.clock;
-    this.#log = deps.log;
-    this.#limiter = deps.limiter ?? new FailureLimiter(deps.clock);
+    this.#refusals = deps.refusals;
+    this.#limiter = deps.limiter;
   }
 
   /**
@@ -69,35 +66,52 @@ export class Authenticator {
     const text = presented.token;
     if (text === undefined || text === "") {
       throw new AppError("unauthorized", "Cannot authenticate: no token", {
-        hint: HINT,
+        hint: REFUSED_HINT,
       });
     }
-    const cached = this.#cache.get(text);
-    if (cached !== undefined && this.#isFresh(cached)) {
-      this.#touch(cached);
-      return cached.principal;
-    }
+    const known = this.#known(text);
+    if (known !== undefined) return known;
     // Before the first await: tries that run together must all be counted.
     const charge = this.#limiter.charge(from.address);
-    let found: Cached | undefined;
+    let found: Principal | undefined;
     try {
-      if (text.length <= TOKEN_CHARS_MAX) found = await this.#lookUp(text);
+      found = await this.find(text);
     } catch (error) {
       charge.refund(); // our failure, not the caller's
       throw error;
     }
     if (found === undefined) {
-      this.#cache.delete(text);
-      this.#log("warn", "auth.refused", {
-        address: from.address,
-        delayMs: charge.delayMs,
-      });
+      this.#refusals.note("token", from.address);
       throw refusal(charge.delayMs);
     }
     charge.refund();
+    return found;
+  }
+
+  /**
+   * The principal behind a token's text, if it is one. Charges nothing: whoever
+   * calls this has charged before.
+   */
+  async find(text: string): Promise<Principal | undefined> {
+    const known = this.#known(text);
+    if (known !== undefined) return known;
+    const found = text.length <= TOKEN_CHARS_MAX
+      ? await this.#lookUp(text)
+      : undefined;
+    if (found === undefined) {
+      this.#cache.delete(text);
+      return undefined;
+    }
     this.#keep(text, found);
     this.#touch(found);
     return found.principal;
+  }
+
+  #known(text: string): Principal | undefined {
+    const cached = this.#cache.get(text);
+    if (cached === undefined || !this.#isFresh(cached)) return undefined;
+    this.#touch(cached);
+    return cached.principal;
   }
 
   #isFresh(cached: Cached): boolean {
@@ -141,20 +155,4 @@ export class Authenticator {
     cached.touchedAt = now;
     this.#tokens.touch(cached.row.id, now);
   }
-}
-
-/** One refusal for every reason, so that it tells nothing of the token. */
-function refusal(delayMs: number): AppError {
-  return delayMs > 0
-    ? new AppError("rate_limited", "Cannot authenticate: too many failures", {
-      retryAfterMs: delayMs,
-      hint: HINT,
-    })
-    : new AppError(
-      "unauthorized",
-      "Cannot authenticate: the token is not valid",
-      {
-        hint: HINT,
-      },
-    );
 }

@@ -1,5 +1,6 @@
 /** Threats A6 and A7, as far as this room goes. */
 import assert from "node:assert/strict";
+import { quietDoor } from "../../tests/fakes/auth.ts";
 import { AppError } from "../core/errors.ts";
 import { type Log, silentLog } from "../core/log.ts";
 import type { Clock } from "../core/time.ts";
@@ -15,7 +16,7 @@ async function open() {
   const logged: unknown[] = [];
   const log: Log = (...line) => logged.push(line);
   const tokens = new Tokens({ store, clock, log });
-  const door = new Authenticator({ tokens, clock, log });
+  const door = new Authenticator({ tokens, clock, ...quietDoor(clock) });
   const { token, id } = await tokens.create({ name: "a", scopes: ["read"] });
   return {
     tokens,

@@ -1,6 +1,6 @@
 /**
- * Counts failures before every credential check: by address and in all. It
- * charges before anything is awaited, so a thousand tries at once are a thousand
+ * Counts failures before every credential check: by address, by the identity
+ * that is claimed where there is one, and in all. It charges before anything is awaited, so a thousand tries at once are a thousand
  * failures, and it gives back what turned out right.
  *
  * Never: an address is exempt, loopback neither; a right credential waits.
@@ -19,6 +19,8 @@ export const FAILURES = {
   delayMsMax: 900_000,
   /** Addresses remembered; the one quiet for longest goes first. */
   addressesMax: 10_000,
+  /** Claimed identities remembered, in the same way. */
+  claimsMax: 1_000,
   /** Failures of all addresses together before everybody's failures wait. */
   allFree: 100,
   /** How fast the sum is forgotten. */
@@ -50,11 +52,56 @@ export interface Charge {
   refund(): void;
 }
 
+/** Failures by name, bounded, in the order of the last one. */
+class Counts {
+  readonly #byName = new Map<string, { failures: number; at: number }>();
+  readonly #namesMax: number;
+
+  constructor(namesMax: number) {
+    this.#namesMax = namesMax;
+  }
+
+  get size(): number {
+    return this.#byName.size;
+  }
+
+  /** One more; how many that makes. */
+  add(name: string, now: number): number {
+    const before = this.#byName.get(name);
+    const isStale = before === undefined ||
+      now - before.at > FAILURES.delayMsMax;
+    const entry = { failures: (isStale ? 0 : before.failures) + 1, at: now };
+    this.#byName.delete(name);
+    this.#byName.set(name, entry);
+    if (this.#byName.size > this.#namesMax) {
+      for (const oldest of this.#byName.keys()) {
+        this.#byName.delete(oldest);
+        break;
+      }
+    }
+    return entry.failures;
+  }
+
+  takeBack(name: string): void {
+    const current = this.#byName.get(name);
+    if (current === undefined) return;
+    current.failures--;
+    if (current.failures <= 0) this.#byName.delete(name);
+  }
+
+  /** How long a name still has to wait. */
+  waitMs(name: string, now: number): number {
+    const entry = this.#byName.get(name);
+    if (entry === undefined) return 0;
+    return Math.max(0, entry.at + addressDelay(entry.failures) - now);
+  }
+}
+
 /** The one limiter. */
 export class FailureLimiter {
   readonly #clock: Clock;
-  /** In the order of the last failure. */
-  readonly #byAddress = new Map<string, { failures: number; at: number }>();
+  readonly #addresses = new Counts(FAILURES.addressesMax);
+  readonly #claims = new Counts(FAILURES.claimsMax);
   #all = 0;
   #allAt = 0;
 
@@ -64,38 +111,49 @@ export class FailureLimiter {
 
   /** Addresses remembered now. */
   get size(): number {
-    return this.#byAddress.size;
+    return this.#addresses.size;
   }
 
-  /** Counts a failure at once; say `refund()` when it was none. */
-  charge(address: string): Charge {
+  /**
+   * Counts a failure at once; say `refund()` when it was none.
+   *
+   * @param claimed The identity that is claimed: one that is guessed from many
+   * addresses waits as a whole
+   */
+  charge(address: string, claimed?: string): Charge {
     const now = this.#clock.now();
     const key = canonicalAddress(address);
-    const before = this.#byAddress.get(key);
-    const isStale = before === undefined ||
-      now - before.at > FAILURES.delayMsMax;
-    const entry = { failures: (isStale ? 0 : before.failures) + 1, at: now };
-    this.#byAddress.delete(key);
-    this.#byAddress.set(key, entry);
-    if (this.#byAddress.size > FAILURES.addressesMax) {
-      for (const oldest of this.#byAddress.keys()) {
-        this.#byAddress.delete(oldest);
-        break;
-      }
-    }
+    const failures = Math.max(
+      this.#addresses.add(key, now),
+      claimed === undefined ? 0 : this.#claims.add(claimed, now),
+    );
     this.#all = this.#sum(now) + 1;
     this.#allAt = now;
+    let isOpen = true;
     return {
-      delayMs: Math.max(addressDelay(entry.failures), allDelay(this.#all)),
+      delayMs: Math.max(addressDelay(failures), allDelay(this.#all)),
       refund: () => {
+        if (!isOpen) return;
+        isOpen = false;
         this.#all = Math.max(0, this.#sum(this.#clock.now()) - 1);
         this.#allAt = this.#clock.now();
-        const current = this.#byAddress.get(key);
-        if (current === undefined) return;
-        current.failures--;
-        if (current.failures <= 0) this.#byAddress.delete(key);
+        this.#addresses.takeBack(key);
+        if (claimed !== undefined) this.#claims.takeBack(claimed);
       },
     };
+  }
+
+  /**
+   * How long a guess of this identity from this address has to wait. For what
+   * can be guessed: such a try is refused before anything is computed, even if
+   * it would be right.
+   */
+  waitMs(address: string, claimed: string): number {
+    const now = this.#clock.now();
+    return Math.max(
+      this.#addresses.waitMs(canonicalAddress(address), now),
+      this.#claims.waitMs(claimed, now),
+    );
   }
 
   #sum(now: number): number {

@@ -14,6 +14,7 @@ import {
   Scopes,
 } from "../core/authority.ts";
 import { peerSegment } from "../core/ids.ts";
+import type { DeviceRow } from "../store/devices.ts";
 import type { TokenRow } from "../store/tokens.ts";
 
 /** The principal behind a token, from the server's record of it. */
@@ -31,6 +32,33 @@ export function principalOf(row: TokenRow): Principal {
     integrity: row.integrity,
   });
   return Object.freeze({ id, kind: row.kind, name: row.name, authority });
+}
+
+/** The name of a device's credential; one key has one for each role. */
+export function deviceCredential(
+  { id, role }: Pick<DeviceRow, "id" | "role">,
+): string {
+  return role === "node" ? `node:${id}` : `device:${id}`;
+}
+
+/** The principal behind a device, from the server's record of it. */
+export function devicePrincipal(row: DeviceRow): Principal {
+  const credential = deviceCredential(row);
+  const id = row.kind === "owner" ? "owner" : credential;
+  const isNode = row.role === "node";
+  const authority = grantAuthority({
+    principal: id,
+    kind: row.kind,
+    credential,
+    revision: row.revision,
+    scopes: isNode ? [] : Scopes.of(row.scopes).list(),
+    agents: isNode ? [] : row.agents,
+    models: isNode ? [] : row.models,
+    tools: isNode ? [] : row.tools,
+    integrity: isNode ? "untrusted" : row.integrity,
+  });
+  const name = row.displayName ?? row.clientId;
+  return Object.freeze({ id, kind: row.kind, name, authority });
 }
 
 /**

@@ -8,23 +8,23 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
 import {
   type Allowed,
   type Authority,
-  isAllowed,
   PrincipalKind,
-  Scopes,
-  toScope,
 } from "../core/authority.ts";
 import { AppError, errorText, ignore } from "../core/errors.ts";
 import { makeId } from "../core/ids.ts";
-import { type Integrity, meetIntegrity } from "../core/label.ts";
+import type { Integrity } from "../core/label.ts";
 import type { Log } from "../core/log.ts";
 import type { Clock } from "../core/time.ts";
 import type { AuditEntry } from "../store/audit.ts";
 import type { Store } from "../store/store.ts";
 import type { TokenRow } from "../store/tokens.ts";
+import { narrowed } from "./minting.ts";
+import { hashToken, makeTokenText } from "./secret_text.ts";
+
+export { hashToken } from "./secret_text.ts";
 
 /** What a new token is to be. */
 export interface TokenRequest {
@@ -56,18 +56,6 @@ const ADOPTED_CHARS_MAX = 512;
 const ADOPTED_DISTINCT_MIN = 8;
 /** Tokens that are not revoked. */
 export const TOKENS_MAX = 1000;
-
-const TOKEN_BYTES = 32;
-
-/** The name under which a token's text is kept. */
-export function hashToken(text: string): string {
-  return createHash("sha256").update(text).digest("hex");
-}
-
-function makeTokenText(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(TOKEN_BYTES));
-  return `cara_${bytes.toBase64({ alphabet: "base64url", omitPadding: true })}`;
-}
 
 /** The tokens of one store. */
 export class Tokens {
@@ -109,7 +97,7 @@ export class Tokens {
         { hint: "Revoke those nobody uses: `carapace token list`" },
       );
     }
-    const token = makeTokenText();
+    const token = makeTokenText("cara");
     const row = this.#makeRow(request, { token, by, rows });
     await this.#store.journal.commit([
       this.#store.tokens.row(row, { isNew: true }),
@@ -228,11 +216,20 @@ export class Tokens {
     return row === undefined || this.#isOver(row) ? undefined : row;
   }
 
-  /** Whether a credential stands as it did when a run was made with it. */
-  async isLive(credential: string, revision: number): Promise<boolean> {
+  /** How a token stands; `undefined` for one that is over. */
+  async standing(
+    credential: string,
+  ): Promise<{ expiresAt?: number; revision: number } | undefined> {
     const rows = await this.#store.tokens.list();
     const row = rows.find((r) => r.id === credential);
-    return row !== undefined && row.revision === revision && !this.#isOver(row);
+    if (row === undefined || this.#isOver(row)) return undefined;
+    const { expiresAt, revision } = row;
+    return { revision, ...(expiresAt === undefined ? {} : { expiresAt }) };
+  }
+
+  /** Whether a credential stands as it did when a run was made with it. */
+  async isLive(credential: string, revision: number): Promise<boolean> {
+    return (await this.standing(credential))?.revision === revision;
   }
 
   /**
@@ -281,7 +278,10 @@ export class Tokens {
       sha256: hashToken(given.token),
       id: makeId("tok", now),
       name: request.name,
-      ...narrowed({ ...request, kind }, by),
+      ...narrowed({ ...request, kind }, {
+        by,
+        what: `token "${request.name}"`,
+      }),
       kind,
       revision: 0,
       createdAt: now,
@@ -380,85 +380,4 @@ function checkAdopted(token: string): void {
   if (new Set(token).size < ADOPTED_DISTINCT_MIN) {
     refuse("it repeats a few characters, so it can be guessed");
   }
-}
-
-/** What was asked for, no wider than `by`. */
-function narrowed(
-  request: TokenRequest & { kind: PrincipalKind },
-  by: Authority | undefined,
-): Pick<TokenRow, "scopes" | "agents" | "models" | "tools" | "integrity"> {
-  const unknown = request.scopes.filter((name) => toScope(name) === undefined);
-  if (unknown.length > 0) {
-    throw new AppError(
-      "bad_input",
-      `Cannot make token "${request.name}": there is no scope ${
-        quoted(unknown)
-      }`,
-    );
-  }
-  const scopes = Scopes.of(request.scopes);
-  const integrity = request.integrity ??
-    (request.kind === "owner" ? "owner" : "untrusted");
-  const wanted = {
-    agents: request.agents ?? "any",
-    models: request.models ?? "any",
-    tools: request.tools ?? "any",
-  };
-  if (by === undefined) return { scopes: scopes.list(), ...wanted, integrity };
-  const wider = widerThan(by, { ...request, scopes, integrity });
-  if (wider.length > 0) {
-    throw new AppError(
-      "forbidden",
-      `Cannot make token "${request.name}": the token it is made with does not have ${
-        wider.join(", ")
-      }`,
-      {
-        hint: "Ask for less, or make it with a token that has it",
-        details: { missing: wider },
-      },
-    );
-  }
-  const { agents, models, tools } = by.narrow(wanted).toRecord();
-  return {
-    scopes: by.scopes.intersect(scopes).list(),
-    agents,
-    models,
-    tools,
-    integrity,
-  };
-}
-
-function quoted(names: readonly string[]): string {
-  return names.map((name) => JSON.stringify(name.slice(0, 64))).join(", ");
-}
-
-/** Everything asked for by name that `by` does not have. */
-function widerThan(
-  by: Authority,
-  asked: Omit<TokenRequest, "scopes" | "integrity" | "kind"> & {
-    scopes: Scopes;
-    integrity: Integrity;
-    kind: PrincipalKind;
-  },
-): string[] {
-  const own = by.toRecord();
-  const wider = asked.scopes.list().filter((scope) => !by.scopes.has(scope))
-    .map((scope) => `scope "${scope}"`);
-  for (const list of ["agents", "models", "tools"] as const) {
-    const names = asked[list];
-    if (names === undefined) continue;
-    if (names === "any") {
-      if (own[list] !== "any") wider.push(`any of ${list}`);
-      continue;
-    }
-    const missing = names.filter((name) => !isAllowed(own[list], name));
-    if (missing.length > 0) wider.push(`${list} ${quoted(missing)}`);
-  }
-  if (meetIntegrity(asked.integrity, by.integrity) !== asked.integrity) {
-    wider.push(`integrity "${asked.integrity}"`);
-  }
-  if (asked.kind !== "program" && by.kind !== "owner") {
-    wider.push(`kind "${asked.kind}"`);
-  }
-  return wider;
 }

@@ -1,5 +1,6 @@
 /** Threats A1, A2 and A3, as far as this room goes. */
 import assert from "node:assert/strict";
+import { quietDoor } from "../../tests/fakes/auth.ts";
 import fc from "fast-check";
 import {
   type Allowed,
@@ -43,7 +44,7 @@ async function open(fail?: (row: Row) => boolean) {
   const log: Log = (...line) => logged.push(line);
   const parts = { tokens: store.tokens, audit: store.audit, journal };
   const tokens = new Tokens({ store: parts, clock, log });
-  const door = new Authenticator({ tokens, clock, log });
+  const door = new Authenticator({ tokens, clock, ...quietDoor(clock) });
   return {
     store,
     tokens,
@@ -251,7 +252,7 @@ Deno.test("A3: a new process, and a run made earlier, find a token revoked", asy
   await house.tokens.revoke(id);
   const clock = { now: () => 1, sleep: () => Promise.resolve() };
   const again = new Tokens({ store: house.store, clock, log: silentLog });
-  const door = new Authenticator({ tokens: again, clock, log: silentLog });
+  const door = new Authenticator({ tokens: again, clock, ...quietDoor(clock) });
   assert.equal(await again.isLive(run.credential, run.revision), false);
   assert.equal(
     await outcome(door.authenticate({ token }, HERE)),

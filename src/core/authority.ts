@@ -146,6 +146,9 @@ export class Authority {
   get credential(): string {
     return this.#record.credential;
   }
+  get revision(): number {
+    return this.#record.revision;
+  }
   get integrity(): Integrity {
     return this.#record.integrity;
   }
@@ -197,6 +200,8 @@ export interface Principal {
   /** The credential's name, for people. */
   readonly name: string;
   readonly authority: Authority;
+  /** Which text of a credential it showed: texts that are rotated count up. */
+  readonly generation?: number;
 }
 
 /**

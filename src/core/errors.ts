@@ -11,6 +11,7 @@
 export type ErrorCode =
   | "bad_input"
   | "unauthorized"
+  | "not_paired"
   | "forbidden"
   | "not_found"
   | "conflict"

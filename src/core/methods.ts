@@ -6,6 +6,7 @@
  */
 import { z } from "zod";
 import type { Scope } from "./authority.ts";
+import { DEVICE_METHODS } from "./device_methods.ts";
 import { SessionKey } from "./ids.ts";
 import { CATALOG_METHODS } from "./catalog_methods.ts";
 import { GUARD_METHODS } from "./guard_methods.ts";
@@ -316,6 +317,7 @@ export const METHODS = {
     input: z.strictObject({ id: z.string().max(64) }),
     output: z.object({ ok: z.literal(true), id: z.string() }),
   },
+  ...DEVICE_METHODS,
   ...GUARD_METHODS,
   ...PLUGIN_METHODS,
   ...TOOL_METHODS,

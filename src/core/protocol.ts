@@ -253,6 +253,7 @@ export type AgentEvent = z.infer<typeof AgentEvent>;
 const WIRE_CODE = {
   bad_input: "INVALID_REQUEST",
   unauthorized: "UNAUTHORIZED",
+  not_paired: "NOT_PAIRED",
   forbidden: "FORBIDDEN",
   not_found: "NOT_FOUND",
   conflict: "CONFLICT",

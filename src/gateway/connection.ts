@@ -8,6 +8,7 @@
  * @module
  */
 import type { z } from "zod";
+import type { Admitted, Arrival } from "../auth/connect.ts";
 import type { Principal, Scope } from "../core/authority.ts";
 import { scanJson } from "../core/bounded.ts";
 import { AppError, errorText } from "../core/errors.ts";
@@ -27,6 +28,13 @@ import {
   type StateVersion,
   toWireError,
 } from "../core/protocol.ts";
+import {
+  checkFrame,
+  idOf,
+  isBytesOver,
+  laneOf,
+  parseParams,
+} from "./frames.ts";
 import { toAppError } from "./http_errors.ts";
 import { Caller } from "./keys.ts";
 import type { GatewayLimits } from "./limits.ts";
@@ -54,58 +62,15 @@ export interface ConnectionDeps {
   now(): number;
   /** Set when the upgrade itself carried a good token. */
   principal: Principal | undefined;
-  authenticate(token: string | undefined): Promise<Principal>;
+  /** Who connects, by what `connect` shows. */
+  admit(params: ConnectParams, arrival: Arrival): Promise<Admitted>;
   /** What `hello-ok` says, and what a resumed run has to be sent again. */
   welcome(
     connection: Connection,
-    asked: { caller: Caller; params: ConnectParams },
+    asked: { caller: Caller; params: ConnectParams; admitted: Admitted },
   ): Promise<{ hello: HelloOk; replay: readonly WireEvent[] }>;
   /** The handshake is over: from here on it is sent events. */
   onReady(connection: Connection): void;
-}
-
-/** The frame of a request; strict, and cheaper than a schema. */
-const FRAME_KEYS = new Set(["type", "id", "method", "params", "traceparent"]);
-const REPLACEMENT_BYTES = 3;
-
-function isBytesOver(text: string, bytesMax: number): boolean {
-  if (text.length > bytesMax) return true;
-  return text.length * REPLACEMENT_BYTES > bytesMax &&
-    new TextEncoder().encode(text).byteLength > bytesMax;
-}
-
-function idOf(value: unknown): string | undefined {
-  if (typeof value !== "object" || value === null) return undefined;
-  const { id } = value as { id?: unknown };
-  return typeof id === "string" && id !== "" && id.length <= 128
-    ? id
-    : undefined;
-}
-
-/** @throws {AppError} `bad_input` naming what is wrong */
-function checkFrame(value: object): RequestFrame {
-  for (const key in value) {
-    if (!FRAME_KEYS.has(key)) {
-      throw new AppError(
-        "bad_input",
-        `Cannot read the frame: unknown "${key}"`,
-      );
-    }
-  }
-  const { type, id, method, traceparent } = value as Partial<RequestFrame>;
-  if (type !== "req" || id === undefined) {
-    throw new AppError("bad_input", 'Cannot read the frame: not a "req"');
-  }
-  if (typeof method !== "string" || method === "" || method.length > 128) {
-    throw new AppError("bad_input", "Cannot read the frame: no method");
-  }
-  if (
-    traceparent !== undefined &&
-    (typeof traceparent !== "string" || traceparent.length > 128)
-  ) {
-    throw new AppError("bad_input", "Cannot read the frame: bad traceparent");
-  }
-  return value as RequestFrame;
 }
 
 /** One client. */
@@ -124,11 +89,16 @@ export class Connection {
   #heldTimer: ReturnType<typeof setInterval> | undefined;
   #handshakeTimer: ReturnType<typeof setTimeout> | undefined;
   #isConnecting = false;
+  #asked: Arrival["challenge"] = { nonce: "", ts: 0 };
   #isClosed = false;
   #requests = 0;
   #seq = 0;
   /** The server's record of who this is; set as soon as it is known. */
   principal: Principal | undefined;
+  /** Every credential whose end closes this socket. */
+  credentials: readonly string[] = [];
+  /** What a node may be asked for; set for nodes only. */
+  node: Admitted["node"];
   /** Set at the end of the handshake. */
   caller: Caller | undefined;
   client: ConnectParams["client"] | undefined;
@@ -141,6 +111,9 @@ export class Connection {
     this.address = deps.address;
     this.connectedAt = this.lastRequestAt = deps.now();
     this.principal = deps.principal;
+    if (deps.principal !== undefined) {
+      this.credentials = [deps.principal.authority.credential];
+    }
     socket.onopen = () => this.#challenge();
     socket.onmessage = ({ data }) => this.#read(data);
   }
@@ -157,7 +130,8 @@ export class Connection {
   #challenge(): void {
     const { limits, now } = this.#deps;
     const nonce = crypto.getRandomValues(new Uint8Array(24)).toHex();
-    this.sendEvent("connect.challenge", { nonce, ts: now() });
+    this.#asked = { nonce, ts: now() };
+    this.sendEvent("connect.challenge", this.#asked);
     this.#handshakeTimer = setTimeout(
       () => this.close(CLOSE.policy, "handshake too late"),
       limits.handshakeMs,
@@ -347,7 +321,7 @@ export class Connection {
   }
 
   async #connect(frame: RequestFrame): Promise<void> {
-    const { authenticate, welcome, onReady } = this.#deps;
+    const { admit, welcome, onReady } = this.#deps;
     const params = parseParams("connect", ConnectParams, frame.params);
     const protocol = Math.min(PROTOCOL.max, params.maxProtocol);
     if (protocol < Math.max(PROTOCOL.min, params.minProtocol)) {
@@ -355,11 +329,19 @@ export class Connection {
       return;
     }
     this.protocol = protocol;
-    const token = params.auth?.token;
-    if (token !== undefined || this.principal === undefined) {
-      this.principal = await authenticate(token);
+    const admitted = await admit(params, {
+      address: this.address,
+      challenge: this.#asked,
+      principal: this.principal,
+    });
+    const { principal } = admitted;
+    this.principal = principal;
+    this.credentials = admitted.credentials;
+    this.node = admitted.node;
+    // What ended while it was asked was told to nobody.
+    if (admitted.isOver()) {
+      throw new AppError("unauthorized", "The credential is over");
     }
-    const { principal } = this;
     if (params.role === "node" && principal.kind !== "node") {
       throw new AppError("forbidden", 'Cannot connect as "node": not one', {
         hint: 'Leave out "role" or say "operator"',
@@ -372,7 +354,11 @@ export class Connection {
         : principal.authority.narrow({ scopes: params.scopes }),
     );
     this.client = params.client;
-    const { hello, replay } = await welcome(this, { caller, params });
+    const { hello, replay } = await welcome(this, {
+      caller,
+      params,
+      admitted,
+    });
     // Closed meanwhile: the client left, was late, or its token was revoked.
     if (this.#isClosed) return;
     clearTimeout(this.#handshakeTimer);
@@ -507,32 +493,5 @@ function checkCall(method: MethodName, caller: Caller): void {
       details: { code: "MISSING_SCOPE", scope: `operator.${scope}` },
       hint: "Connect with a token that has it",
     },
-  );
-}
-
-/** The session whose order a request must keep, if there is one. */
-function laneOf(method: string, params: unknown): string | undefined {
-  if (method !== "chat.send" && method !== "agent" && method !== "chat.abort") {
-    return undefined;
-  }
-  return (params as { sessionKey?: string }).sessionKey;
-}
-
-/** @throws {AppError} `bad_input` naming the first wrong field */
-function parseParams<T>(
-  method: string,
-  schema: z.ZodType<T>,
-  value: unknown,
-): T {
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
-  const path = issue?.path.map(String).join(".") ?? "";
-  throw new AppError(
-    "bad_input",
-    `Cannot call "${method}": ${path === "" ? "" : `"${path}": `}${
-      issue?.message ?? "bad parameters"
-    }`,
-    path === "" ? {} : { details: { field: path } },
   );
 }

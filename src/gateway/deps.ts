@@ -5,6 +5,7 @@
  * @module
  */
 import type { Turns } from "../agent/turns.ts";
+import type { Admitted, Arrival } from "../auth/connect.ts";
 import type { Authority, Principal } from "../core/authority.ts";
 import type { Log } from "../core/log.ts";
 import type { StoredMessage, Usage } from "../core/message.ts";
@@ -19,11 +20,13 @@ import type {
   Provider,
   ToolSpec,
 } from "../core/model.ts";
+import type { ConnectParams } from "../core/protocol.ts";
 import type { Clock } from "../core/time.ts";
 import type { Spending } from "../guard/spending.ts";
 import type { UsageDesk } from "../guard/usage_desk.ts";
 import type { Responses } from "../store/responses.ts";
 import type { GatewayConfig } from "./config.ts";
+import type { DeviceDesk } from "./devices.ts";
 import type { GatewayLimits } from "./limits.ts";
 import type { GuardActs } from "./guard_methods.ts";
 import type { AuditBook, LogTail } from "./ops.ts";
@@ -128,8 +131,14 @@ export interface GatewayDeps {
     presented: { token?: string },
     from: { address: string },
   ): Promise<Principal>;
-  /** Calls with a credential's id when it ends. */
-  onRevoked(listener: (credential: string) => void): Disposable;
+  /** Who stands behind a `connect`; without it sockets take only tokens. */
+  admit?(params: ConnectParams, arrival: Arrival): Promise<Admitted>;
+  /** Devices and how they are paired; absent when there are none. */
+  devices?: DeviceDesk;
+  /** Calls with a credential's id when it, or its texts before a number, end. */
+  onRevoked(
+    listener: (credential: string, before?: number) => void,
+  ): Disposable;
   router: ModelRouter;
   agents(): {
     defaultId: string;

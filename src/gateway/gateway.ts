@@ -33,7 +33,7 @@ import {
   ROUTES,
   takesApiKey,
 } from "./routes.ts";
-import { Sockets } from "./sockets.ts";
+import { isOlder, Sockets } from "./sockets.ts";
 
 export type { GatewayDeps } from "./deps.ts";
 
@@ -114,7 +114,15 @@ class Room {
       health: this.health,
       host: deps.config.host,
       startedAt,
-      moreEvents: ["config.changed", "plugins.changed", "usage.budget"],
+      moreEvents: [
+        "config.changed",
+        "plugins.changed",
+        "usage.budget",
+        "device.pair.requested",
+        "device.pair.resolved",
+        "node.pair.requested",
+        "node.pair.resolved",
+      ],
     });
     const turns = new RateByKind(
       rate("turns", limits.ownerTurnsPerSecond, limits.ownerTurnsBurst),
@@ -277,14 +285,21 @@ class Room {
     return this.sockets.accept(request, { address, principal });
   }
 
-  /** A credential ended: so do its sockets, its requests and its runs. */
-  revoke(credential: string): void {
-    const sockets = this.sockets.revoke(credential);
+  /**
+   * A credential ended: so do its sockets, its requests and its runs. When only
+   * texts of it ended, its runs go on: they are still its.
+   */
+  revoke(credential: string, before?: number): void {
+    const sockets = this.sockets.revoke(credential, before);
     this.inFlight.abort(
       new AppError("unauthorized", "The credential was revoked"),
-      (call) => call.principal?.authority.credential === credential,
+      ({ principal }) =>
+        principal?.authority.credential === credential &&
+        isOlder(principal, before ?? Infinity),
     );
-    const runs = this.deps.turns.abortCredential(credential).length;
+    const runs = before === undefined
+      ? this.deps.turns.abortCredential(credential).length
+      : 0;
     this.deps.log("info", "gateway.revoked", { credential, sockets, runs });
   }
 }
@@ -411,7 +426,9 @@ export async function openGateway(deps: GatewayDeps): Promise<Gateway> {
       (caller) => caller.ownsSession(change.sessionKey),
     )
   );
-  const revoking = deps.onRevoked((credential) => room.revoke(credential));
+  const revoking = deps.onRevoked((credential, before) =>
+    room.revoke(credential, before)
+  );
   const waitAtMost = async (wait: Promise<unknown>, limitMs: number) => {
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, limitMs);

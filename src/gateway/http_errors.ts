@@ -11,6 +11,7 @@ import { ModelError } from "../core/model.ts";
 const STATUS = {
   bad_input: 400,
   unauthorized: 401,
+  not_paired: 401,
   forbidden: 403,
   not_found: 404,
   conflict: 409,
@@ -28,6 +29,7 @@ const STATUS = {
 const OPENAI_TYPE = {
   bad_input: "invalid_request_error",
   unauthorized: "authentication_error",
+  not_paired: "authentication_error",
   forbidden: "permission_error",
   not_found: "invalid_request_error",
   conflict: "invalid_request_error",
@@ -53,6 +55,7 @@ const OPENAI_CODE: Partial<Record<ErrorCode, string>> = {
 const MESSAGES_TYPE = {
   bad_input: "invalid_request_error",
   unauthorized: "authentication_error",
+  not_paired: "authentication_error",
   forbidden: "permission_error",
   not_found: "not_found_error",
   conflict: "invalid_request_error",

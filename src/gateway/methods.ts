@@ -25,6 +25,7 @@ import type { Health } from "./health.ts";
 import type { Caller } from "./keys.ts";
 import type { GatewayLimits } from "./limits.ts";
 import { catalogHandlers } from "./catalog.ts";
+import { deviceHandlers } from "./devices.ts";
 import { guardHandlers } from "./guard_methods.ts";
 import { opsHandlers } from "./ops.ts";
 import { pluginHandlers } from "./plugins.ts";
@@ -450,6 +451,7 @@ export function makeHandlers(on: MethodDeps): Handlers {
     ...catalogHandlers(on),
     ...opsHandlers(deps),
     ...guardHandlers(deps.guard),
+    ...deviceHandlers(deps.devices),
     ...pluginHandlers(deps.plugins),
     ...toolHandlers(deps.toolsDesk),
     ...sessionHandlers(deps),

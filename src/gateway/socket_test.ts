@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { label } from "../core/label.ts";
 import type { StoredMessage } from "../core/message.ts";
 import { NO_USAGE } from "../core/message.ts";
+import { DEVICE_METHODS } from "../core/device_methods.ts";
 import { GUARD_METHODS } from "../core/guard_methods.ts";
 import { OPS_METHODS } from "../core/ops_methods.ts";
 import { SESSION_METHODS } from "../core/session_methods.ts";
@@ -351,6 +352,8 @@ Deno.test("every method answers in the shape its contract says", async (t) => {
     // Those of the guard need one: tests/threats/c2_approvals_test.ts; those of
     // sessions and tools need real ones: session_methods_test.ts, memory_cli_test.ts.
     if (Object.hasOwn(GUARD_METHODS, method)) continue;
+    // Those of devices need keys: device_test.ts.
+    if (Object.hasOwn(DEVICE_METHODS, method)) continue;
     if (Object.hasOwn(SESSION_METHODS, method)) continue;
     if (Object.hasOwn(TOOL_METHODS, method)) continue;
     // The house's own: tests/stories/field_methods_test.ts.

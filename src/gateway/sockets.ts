@@ -7,6 +7,7 @@
  * @module
  */
 import type { RunView } from "../agent/turns.ts";
+import type { Admitted, Arrival } from "../auth/connect.ts";
 import { canonicalAddress } from "../auth/limiter.ts";
 import type { Principal } from "../core/authority.ts";
 import { AppError, errorText } from "../core/errors.ts";
@@ -214,8 +215,7 @@ export class Sockets {
       handlers: this.#handlers,
       log: this.#log,
       now: () => deps.clock.now(),
-      authenticate: (token) =>
-        deps.authenticate(token === undefined ? {} : { token }, { address }),
+      admit: (params, arrival) => this.#admit(params, arrival),
       welcome: (connection, asked) => this.#welcome(connection, asked),
       onReady: (connection) => {
         options.onReady();
@@ -225,15 +225,33 @@ export class Sockets {
     });
   }
 
+  /** Without a front there are only tokens. */
+  async #admit(params: ConnectParams, arrival: Arrival): Promise<Admitted> {
+    const { deps } = this.#on;
+    if (deps.admit !== undefined) return await deps.admit(params, arrival);
+    const token = params.auth?.token;
+    const { address } = arrival;
+    const principal = token === undefined && arrival.principal !== undefined
+      ? arrival.principal
+      : await deps.authenticate(token === undefined ? {} : { token }, {
+        address,
+      });
+    return {
+      principal,
+      credentials: [principal.authority.credential],
+      isOver: () => false,
+    };
+  }
+
   async #welcome(
     connection: Connection,
-    asked: { caller: Caller; params: ConnectParams },
+    asked: { caller: Caller; params: ConnectParams; admitted: Admitted },
   ): Promise<{ hello: HelloOk; replay: readonly WireEvent[] }> {
     const { caller, params } = asked;
     const run = params.resume === undefined
       ? undefined
       : await this.#on.deps.turns.find(params.resume.runId);
-    const hello = this.#hello(connection, caller);
+    const hello = this.#hello(connection, asked);
     if (params.resume === undefined || run === undefined) {
       return { hello, replay: [] };
     }
@@ -244,7 +262,10 @@ export class Sockets {
     return { hello, replay: replayRun(events, run, seq) };
   }
 
-  #hello(connection: Connection, caller: Caller): HelloOk {
+  #hello(
+    connection: Connection,
+    { caller, admitted }: { caller: Caller; admitted: Admitted },
+  ): HelloOk {
     const { deps, limits, health, host, startedAt, moreEvents } = this.#on;
     const { scopes } = caller.authority;
     const { defaultId } = deps.agents();
@@ -278,6 +299,10 @@ export class Sockets {
       auth: {
         role: caller.principal.kind === "node" ? "node" : "operator",
         scopes: scopes.list().map((scope) => `operator.${scope}`),
+        ...(admitted.deviceToken === undefined ? {} : {
+          deviceToken: admitted.deviceToken,
+          issuedAtMs: deps.clock.now(),
+        }),
       },
       policy: {
         maxPayload: limits.frameBytesMax,
@@ -437,11 +462,12 @@ export class Sockets {
     }
   }
 
-  /** Closes the sockets of a credential that ended. */
-  revoke(credential: string): number {
+  /** Closes the sockets of a credential, or of its texts before a number. */
+  revoke(credential: string, before = Infinity): number {
     let count = 0;
     for (const connection of this.#all) {
-      if (connection.principal?.authority.credential !== credential) continue;
+      if (!connection.credentials.includes(credential)) continue;
+      if (!isOlder(connection.principal, before)) continue;
       connection.close(CLOSE.policy, "the credential was revoked");
       count++;
     }
@@ -467,6 +493,15 @@ export class Sockets {
     clearTimeout(timer);
     clearTimeout(this.#presenceTimer);
   }
+}
+
+/** Whether a principal showed a text of its credential before a number. */
+export function isOlder(
+  principal: Principal | undefined,
+  before: number,
+): boolean {
+  return before === Infinity ||
+    principal?.generation !== undefined && principal.generation < before;
 }
 
 function upgrade(

@@ -14,6 +14,7 @@ import { ApprovalRows } from "./approvals.ts";
 import { Audit } from "./audit.ts";
 import { Blobs } from "./blobs.ts";
 import { type Cipher, CIPHER_KEY_BYTES, makeCipher } from "./cipher.ts";
+import { DeviceRows } from "./devices.ts";
 import { claimState, openKeyFile, prepareState } from "./files.ts";
 import { FileLabels } from "./file_labels.ts";
 import { InboundSeen } from "./inbound.ts";
@@ -55,6 +56,7 @@ export interface Store extends AsyncDisposable {
   readonly inbound: InboundSeen;
   readonly responses: Responses;
   readonly tokens: TokenRows;
+  readonly devices: DeviceRows;
   readonly approvals: ApprovalRows;
   readonly policyLines: PolicyLines;
   readonly memories: Memories;
@@ -116,6 +118,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     inbound: new InboundSeen(values),
     responses: new Responses(values, journal),
     tokens: new TokenRows(values, journal),
+    devices: new DeviceRows(values),
     approvals: new ApprovalRows(values),
     policyLines: new PolicyLines(values),
     memories: new Memories(values, journal),

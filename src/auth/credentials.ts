@@ -1,0 +1,81 @@
+/**
+ * Every kind of credential in one place: whether one still stands as it did,
+ * and who hears when it ends.
+ *
+ * @module
+ */
+import type { AuthorityRecord } from "../core/authority.ts";
+import type { Devices, EndListener } from "./devices.ts";
+import type { Standing } from "./pairing.ts";
+import { peerAuthority } from "./principal.ts";
+import type { Tokens } from "./tokens.ts";
+
+/** A sender of a chat network whom the owner admitted. */
+export interface AdmittedPeer {
+  network: string;
+  account: string;
+  id: string;
+}
+
+export interface CredentialsDeps {
+  tokens: Tokens;
+  devices: Devices;
+  /** Those admitted now. */
+  peers(): Iterable<AdmittedPeer>;
+  /** Plugins that are granted anything now. */
+  plugins(): Iterable<string>;
+}
+
+/** What every credential of this house comes to. */
+export class Credentials {
+  readonly #on: CredentialsDeps;
+
+  constructor(deps: CredentialsDeps) {
+    this.#on = deps;
+  }
+
+  /** Of a credential that can make others; `undefined` for any that is over. */
+  async standing(credential: string): Promise<Standing> {
+    const { tokens, devices } = this.#on;
+    return credential.startsWith("tok_")
+      ? await tokens.standing(credential)
+      : await devices.standing(credential);
+  }
+
+  /** Whether a run's credential stands as it did when the run was made. */
+  async isLive(record: AuthorityRecord): Promise<boolean> {
+    const { credential, revision } = record;
+    const [kind = "", ...rest] = credential.split(":");
+    if (kind === "peer") return await this.#isAdmitted(credential);
+    if (kind === "plugin") {
+      return [...this.#on.plugins()].includes(rest.join(":"));
+    }
+    return (await this.standing(credential))?.revision === revision;
+  }
+
+  async #isAdmitted(credential: string): Promise<boolean> {
+    for (const peer of this.#on.peers()) {
+      if ((await peerAuthority(peer)).credential === credential) return true;
+    }
+    return false;
+  }
+
+  /** Calls with a credential when it, or texts of it, end; until disposed. */
+  onEnded(listener: EndListener): Disposable {
+    const stack = new DisposableStack();
+    stack.use(this.#on.tokens.onRevoked(listener));
+    stack.use(this.#on.devices.onEnded(listener));
+    return stack;
+  }
+
+  /** Whether one that is no device's ended in this process. */
+  hasEnded(credential: string): boolean {
+    return this.#on.tokens.hasEnded(credential);
+  }
+
+  /** Ends those whose time has come. */
+  async endExpired(): Promise<void> {
+    await this.#on.tokens.endExpired();
+    await this.#on.devices.endExpired();
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * Puts the room together: one limiter before every check, one account of what
+ * was refused, tokens, devices and their pairing.
+ *
+ * @module
+ */
+import type { Log } from "../core/log.ts";
+import type { Clock } from "../core/time.ts";
+import type { Store } from "../store/store.ts";
+import { Authenticator } from "./authenticate.ts";
+import { Front } from "./connect.ts";
+import { type AdmittedPeer, Credentials } from "./credentials.ts";
+import { Devices } from "./devices.ts";
+import { FailureLimiter } from "./limiter.ts";
+import { type PairEvent, Pairing } from "./pairing.ts";
+import { Refusals } from "./refusals.ts";
+import type { Tokens } from "./tokens.ts";
+
+/** What identity is made of. */
+export interface IdentityDeps {
+  store: Pick<Store, "devices" | "tokens" | "journal" | "audit">;
+  tokens: Tokens;
+  clock: Clock;
+  log: Log;
+  peers(): Iterable<AdmittedPeer>;
+  plugins(): Iterable<string>;
+  onPairing(event: PairEvent): void;
+}
+
+/** Everything that says who is calling. */
+export interface Identity {
+  readonly authenticator: Authenticator;
+  readonly front: Front;
+  readonly devices: Devices;
+  readonly pairing: Pairing;
+  readonly credentials: Credentials;
+  /** What is done now and then. */
+  keep(): Promise<void>;
+}
+
+/** Opens the room over a store and its tokens. */
+export function openIdentity(deps: IdentityDeps): Identity {
+  const { store, tokens, clock, log } = deps;
+  const limiter = new FailureLimiter(clock);
+  const refusals = new Refusals({ store, clock, log });
+  const devices = new Devices({ store, clock, log });
+  const credentials = new Credentials({
+    tokens,
+    devices,
+    peers: () => deps.peers(),
+    plugins: () => deps.plugins(),
+  });
+  const pairing = new Pairing({
+    store,
+    devices,
+    clock,
+    standing: (credential) => credentials.standing(credential),
+    onEvent: (event) => deps.onPairing(event),
+  });
+  const authenticator = new Authenticator({ tokens, clock, limiter, refusals });
+  const front = new Front({
+    authenticator,
+    devices,
+    pairing,
+    limiter,
+    refusals,
+    hasEnded: (credential) => credentials.hasEnded(credential),
+  });
+  return {
+    authenticator,
+    front,
+    devices,
+    pairing,
+    credentials,
+    keep: async () => {
+      await credentials.endExpired();
+      refusals.flush();
+    },
+  };
+}
