@@ -10,7 +10,9 @@
 import { AgentDesk } from "./agent/desk.ts";
 import { GuardDesk } from "./agent/guard_desk.ts";
 import type { AgentSettings, Models } from "./agent/deps.ts";
+import { ChannelInbox, isSenderLive } from "./agent/channel_inbox.ts";
 import {
+  channelCarrier,
   childRunner,
   type HelperDeps,
   modelAsker,
@@ -21,7 +23,6 @@ import { paidStream } from "./agent/metered.ts";
 import { makePluginWorld } from "./agent/plugin_world.ts";
 import type { Turns } from "./agent/turns.ts";
 import { type Identity, openIdentity } from "./auth/open.ts";
-import type { AdmittedPeer } from "./auth/credentials.ts";
 import type { PairEvent } from "./auth/pairing.ts";
 import {
   authorityFromRun,
@@ -29,6 +30,9 @@ import {
   pluginAuthority,
 } from "./auth/principal.ts";
 import { Tokens } from "./auth/tokens.ts";
+import { Channels } from "./channels/channels.ts";
+import { Courier } from "./channels/courier.ts";
+import { WebhookChannel } from "./channels/webhook.ts";
 import type { Env } from "./config/env.ts";
 import { storeKey } from "./config/store_key.ts";
 import { AppError, errorText } from "./core/errors.ts";
@@ -39,10 +43,16 @@ import type { StatusPayload } from "./core/methods.ts";
 import { type Clock, repeat } from "./core/time.ts";
 import { VERSION } from "./core/version.ts";
 import { type Egress, makeEgress } from "./egress/egress.ts";
+import {
+  type ChannelActs,
+  channelsOf,
+  toOutboxSummary,
+} from "./gateway/channels.ts";
 import { type Gateway, openGateway } from "./gateway/gateway.ts";
 import type { GatewayDeps } from "./gateway/deps.ts";
 import { type Guarding, makeGuard, secretsIn } from "./guard/guarding.ts";
 import { toRules } from "./guard/rules.ts";
+import { SenderDoor, type SenderRules } from "./guard/senders.ts";
 import { CLASSIFIER_PROMPT } from "./guard/screen/classifier.ts";
 import { openSpending, type Spending } from "./guard/spending.ts";
 import { noticePayload, UsageDesk } from "./guard/usage_desk.ts";
@@ -76,6 +86,8 @@ import type { ProgramPipe } from "./tools/runner.ts";
 export const DRAIN_MS = 20_000;
 /** Before a restart turns may finish for this long; the others go on after it. */
 const RESTART_MS = 1_000;
+/** What is with a network then may come to its end for this long. */
+const SENDS_MS = 5_000;
 const HOUSEKEEPING_MS = 600_000;
 
 /** What a house is made of. */
@@ -325,6 +337,110 @@ async function openPurse(
   return { spending, usage: new UsageDesk({ rows, spending, config, clock }) };
 }
 
+/** How long a message may wait past its time before readiness says so. */
+const OUTBOX_LATE_MS = 300_000;
+
+/** The rules of every account of every channel, as the configuration has them. */
+function senderRules(
+  { plugins }: Settings,
+): { channel: string; rules: SenderRules }[] {
+  return Object.entries(plugins.granted).filter(([, grant]) => grant.channel)
+    .map(([id, { policy, senders }]) => ({
+      channel: `plugin:${id}`,
+      rules: { policy, listed: senders },
+    }));
+}
+
+interface ChannelRooms {
+  channels: Channels;
+  courier: Courier;
+  door: SenderDoor;
+  isLive(credential: string): Promise<boolean>;
+  /** Takes the channels the configuration names now. */
+  adopt(settings: Settings): void;
+}
+
+/** The channels, the outbox's courier, and the door for who writes. */
+function openChannels(
+  { clock, log }: HouseOptions,
+  rooms: {
+    store: Store;
+    egress: Egress;
+    settings(): Settings;
+    publish(...event: Parameters<Gateway["publish"]>): void;
+  },
+): ChannelRooms {
+  const { store, egress, settings, publish } = rooms;
+  const { outbox, pairings, journal, audit } = store;
+  const channels = new Channels(clock);
+  const courier = new Courier({
+    outbox,
+    journal,
+    audit,
+    channels,
+    clock,
+    log,
+    random: randomUnit,
+    onChange: (row) =>
+      publish("outbox", toOutboxSummary(row), (caller) => caller.isOwner),
+  });
+  const door = new SenderDoor({
+    rows: pairings,
+    journal,
+    audit,
+    rulesOf: (channel) =>
+      senderRules(settings()).find((one) => one.channel === channel)?.rules,
+    clock,
+    bytes: (count) => crypto.getRandomValues(new Uint8Array(count)),
+  });
+  let webhook: Disposable | undefined;
+  return {
+    channels,
+    courier,
+    door,
+    isLive: (credential) =>
+      isSenderLive(credential, {
+        pairings,
+        rules: () => senderRules(settings()),
+        credentialOf: async (one) => (await peerAuthority(one)).credential,
+      }),
+    adopt: (next) => {
+      const hasAny = Object.keys(next.channels.webhook).length > 0;
+      if (hasAny) {
+        const accounts = () => settings().channels.webhook;
+        webhook ??= channels.add(
+          new WebhookChannel({ accounts, egress, clock }),
+        );
+      } else {
+        webhook?.[Symbol.dispose]();
+        webhook = undefined;
+      }
+    },
+  };
+}
+
+/** What the gateway is given of the channels. */
+function channelActs(
+  { store, desk, channels: { channels, courier, door } }: {
+    store: Store;
+    desk: AgentDesk;
+    channels: ChannelRooms;
+  },
+): ChannelActs {
+  const { outbox, audit } = store;
+  return {
+    channels,
+    courier,
+    door,
+    outbox,
+    audit,
+    onRevoked: async ({ channel: network, account, sender: id }) => {
+      const { credential } = await peerAuthority({ network, account, id });
+      desk.abortCredential(credential);
+    },
+  };
+}
+
 /** The plugins over this house's store, door, registry and turns. */
 function makePlugins(
   { stateDir, clock, log }: HouseOptions,
@@ -332,12 +448,14 @@ function makePlugins(
     store: Store;
     egress: Egress;
     registry: PluginRoomDeps["registry"];
-    turns: Pick<Turns, "start">;
+    inbox: Pick<ChannelInbox, "receive">;
+    channels: Pick<ChannelRooms, "channels" | "courier">;
     settings(): Settings;
     publish(...event: Parameters<Gateway["publish"]>): void;
   },
 ): PluginRoom {
-  const { store, egress, registry, turns, settings, publish } = rooms;
+  const { store, egress, registry, inbox, settings, publish } = rooms;
+  const { channels, courier } = rooms.channels;
   const { plugins: rows, journal, audit } = store;
   const config = () => settings().plugins;
   return new PluginRoom({
@@ -350,9 +468,8 @@ function makePlugins(
     stateDir,
     world: makePluginWorld({
       store,
-      turns,
-      config,
-      peerAuthority,
+      receive: (event) => inbox.receive(event),
+      courier,
       pluginAuthority,
       rules: () => toRules(settings().guard),
       onSession: (key) =>
@@ -365,6 +482,7 @@ function makePlugins(
       log,
     }),
     onChange: (change) => publish("plugins.changed", change),
+    onChannel: (channel) => channels.add(channel),
     clock,
     log,
   });
@@ -372,13 +490,6 @@ function makePlugins(
 
 function gatewayEvent(point: "gateway_start" | "gateway_stop"): HookEvent {
   return { point, label: PUBLIC_OWNER };
-}
-
-/** The senders of chat networks who may talk, by the configuration's lines. */
-function* admittedPeers({ plugins }: Settings): Generator<AdmittedPeer> {
-  for (const [id, { senders }] of Object.entries(plugins.granted)) {
-    for (const one of senders) yield { network: `plugin:${id}`, ...one };
-  }
 }
 
 /** Those who may pair hear who asks, and what became of it. */
@@ -405,6 +516,7 @@ function gatewayDeps(
     engine: Engine;
     readiness: Readiness;
     plugins: PluginRoom["desk"];
+    channels: ChannelActs;
     toolbox: Toolbox;
     spending: Spending;
     usage: UsageDesk;
@@ -474,7 +586,7 @@ function gatewayDeps(
         pid: Deno.pid,
         rssBytes: Deno.memoryUsage().rss,
       },
-      channels: {},
+      channels: channelsOf(rooms.channels),
       ...(safeMode === undefined ? {} : { safeMode }),
       model: { id: model.model, because: model.because },
       posture,
@@ -485,6 +597,7 @@ function gatewayDeps(
     spending: rooms.spending,
     usage: rooms.usage,
     ...(safeMode === undefined ? { plugins: rooms.plugins } : {}),
+    ...(safeMode === undefined ? { channels: rooms.channels } : {}),
     ...(safeMode === undefined ? { toolsDesk: rooms.toolbox } : {}),
     metrics: () => rooms.metrics.text(),
     ...(safeMode === undefined ? {} : { safeMode }),
@@ -495,7 +608,11 @@ function gatewayDeps(
   };
 }
 
-function probes(options: HouseOptions, store: Store): Probe[] {
+function probes(
+  options: HouseOptions,
+  store: Store,
+  { channels, courier }: Pick<ChannelRooms, "channels" | "courier">,
+): Probe[] {
   const { safeMode, posture } = options;
   return [
     { name: "store", run: async () => void await store.probe() },
@@ -504,6 +621,24 @@ function probes(options: HouseOptions, store: Store): Probe[] {
       run: () => {
         if (posture.refused === posture.tried || posture.sandboxOff) return;
         throw new AppError("forbidden", "the sandbox is open");
+      },
+    },
+    {
+      name: "channels",
+      run: () => {
+        const bad = channels.states().filter(({ state }) => state !== "ready");
+        if (bad.length === 0) return;
+        const names = bad.map(({ channel }) => channel).join(", ");
+        throw new AppError("upstream", `failing: ${names}`);
+      },
+    },
+    {
+      name: "outbox",
+      run: () => {
+        const lateMs = courier.oldestDueMs();
+        if (safeMode !== undefined || lateMs < OUTBOX_LATE_MS) return;
+        const late = Math.round(lateMs / 1000);
+        throw new AppError("upstream", `a message is ${late} s late`);
       },
     },
     {
@@ -520,6 +655,7 @@ function toolRoof(
   { clock, safeMode }: HouseOptions,
   rooms: {
     helpers: HelperDeps;
+    channels: Pick<ChannelRooms, "channels" | "courier">;
     models: Pick<Models, "settle" | "chosen" | "stream">;
     spending: Spending;
     settings(): Settings;
@@ -545,7 +681,11 @@ function toolRoof(
   };
   return {
     config: settings,
-    carriers: [ownerCarrier({ clock, show }), sessionCarrier(helpers)],
+    carriers: [
+      ownerCarrier({ clock, show }),
+      sessionCarrier(helpers),
+      channelCarrier(rooms.channels),
+    ],
     runChild: childRunner(helpers),
     askModel: modelAsker({
       models,
@@ -590,12 +730,22 @@ export async function openHouse(options: HouseOptions): Promise<House> {
   opening.use(spending);
   const tokens = new Tokens({ store, clock, log });
   await options.beforeListening?.(tokens);
+  const channels = openChannels(options, {
+    store,
+    egress,
+    settings: () => settings,
+    publish: (...event) => opened?.publish(...event),
+  });
+  const { courier } = opening.adopt(
+    channels,
+    (one) => one.courier[Symbol.asyncDispose](),
+  );
   const identity = openIdentity({
     store,
     tokens,
     clock,
     log,
-    peers: () => admittedPeers(settings),
+    isAdmitted: (credential) => channels.isLive(credential),
     plugins: () => Object.keys(settings.plugins.granted),
     onPairing: (event) => tellOfPairing(event, opened),
   });
@@ -614,6 +764,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
           sessions: store.sessions,
           clock,
         },
+        channels,
         models: engine.models,
         spending,
         settings: () => settings,
@@ -635,7 +786,8 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     store,
     egress,
     registry: toolbox.registry,
-    turns: { start: (request) => desk.start(request) },
+    inbox: { receive: (event) => inbox.receive(event) },
+    channels,
     settings: () => settings,
     publish: (...event) => opened?.publish(...event),
   });
@@ -669,13 +821,25 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     clock,
     log,
   });
+  const inbox = new ChannelInbox({
+    door: channels.door,
+    turns: desk,
+    outbox: store.outbox,
+    courier,
+    channels: channels.channels,
+    peerAuthority,
+    clock,
+    log,
+  });
   opening.defer(() => desk.drain(0));
   opening.use(plugins);
   if (options.safeMode === undefined) {
+    channels.adopt(settings);
     await plugins.open();
+    courier.start();
     await plugins.hooks.run(gatewayEvent("gateway_start"));
   }
-  const readiness = new Readiness(probes(options, store), clock);
+  const readiness = new Readiness(probes(options, store, channels), clock);
   const metrics = opening.use(
     new Metrics({
       watchTurns: (listener) => desk.watch(listener),
@@ -685,6 +849,11 @@ export async function openHouse(options: HouseOptions): Promise<House> {
         opened?.counts() ?? { sockets: 0, preAuth: 0, inFlight: 0 },
       egress: () => egress.counts(),
       budgets: () => usage.budgets(),
+      outbox: () => ({
+        pending: store.outbox.pending,
+        oldestDueMs: courier.oldestDueMs(),
+        counts: courier.counts(),
+      }),
       rssBytes: () => Deno.memoryUsage().rss,
     }),
   );
@@ -697,6 +866,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       engine,
       readiness,
       plugins: plugins.desk,
+      channels: channelActs({ store, desk, channels }),
       toolbox,
       guard: new GuardDesk({
         ...guarding,
@@ -730,6 +900,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     setupHint: engine.setupHint,
     adopt: (next) => {
       settings = next;
+      if (options.safeMode === undefined) channels.adopt(next);
       void plugins.adopt(next.plugins).catch((error) =>
         log("error", "plugins.not_adopted", { error: String(error) })
       );
@@ -744,6 +915,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
         gateway.drain({ limitMs, isRestart }),
         desk.drain(limitMs),
       ]);
+      await courier.drain(Math.min(limitMs, SENDS_MS));
     },
     [Symbol.asyncDispose]: () => closing.disposeAsync(),
   };

@@ -45,6 +45,7 @@ const ALONE: PluginWorld = {
       : { verdict: "deny", reason: "it was shown private text" },
   tellOwner: () => Promise.try(needsGateway),
   receive: () => Promise.resolve({ accepted: false, reason: "refused" }),
+  send: () => Promise.try(needsGateway),
 };
 
 /** Opens the store and the plugins in it. @throws {AppError} `locked` */

@@ -10,6 +10,7 @@
 import { agentNeeds } from "./agent/config.ts";
 import { resolve } from "node:path";
 import { takeTarget, type Target } from "./cli/target.ts";
+import { channelNeeds } from "./channels/config.ts";
 import type { Grant } from "./cli/verb.ts";
 import type { Env } from "./config/env.ts";
 import type { Loaded, Problem } from "./config/load.ts";
@@ -125,6 +126,7 @@ export function permissionsFor(
     ...variableNeeds(facts.variables ?? []),
     ...vendorNeeds(settings, facts),
     ...egressNeeds(settings.egress),
+    ...channelNeeds(settings.channels),
     ...toolNeeds(settings.tools),
     ...mcpNeeds(mcpServersOf(settings)),
     ...agentNeeds(settings.agents),

@@ -11,6 +11,7 @@ import {
   BindingsConfig,
   SessionsConfig,
 } from "./agent/config.ts";
+import { ChannelsConfig } from "./channels/config.ts";
 import { EgressConfig } from "./egress/config.ts";
 import { GatewayConfig } from "./gateway/config.ts";
 import { BudgetsConfig } from "./guard/budget.ts";
@@ -42,10 +43,21 @@ export const Settings = z.strictObject({
   ),
   guard: GuardConfig,
   egress: EgressConfig,
+  channels: ChannelsConfig,
   plugins: PluginsConfig,
   store: StoreConfig,
   log: LogConfig,
-}).superRefine(({ agents, bindings }, context) => {
+}).superRefine(({ agents, bindings, plugins, tools }, context) => {
+  const runsPrograms = Object.keys(tools.exec?.commands ?? {}).length > 0;
+  for (const [id, { channel, policy }] of Object.entries(plugins.granted)) {
+    if (!runsPrograms || !channel || policy !== "open") continue;
+    context.addIssue({
+      code: "custom",
+      path: ["plugins", "granted", id, "policy"],
+      message:
+        'a channel that is "open" to anybody cannot stand beside tools.exec.commands: use "pairing"',
+    });
+  }
   for (const [n, { agent }] of bindings.entries()) {
     if (Object.hasOwn(agents, agent)) continue;
     context.addIssue({

@@ -8,12 +8,14 @@
  */
 import type { Authority } from "../core/authority.ts";
 import { AppError, errorText } from "../core/errors.ts";
+import { PUBLIC_OWNER } from "../core/label.ts";
 import { NO_USAGE } from "../core/message.ts";
 import type { TurnEventBody } from "../core/turn.ts";
 import type { Row } from "../store/journal.ts";
 import type { Run } from "../store/runs.ts";
 import type { Session } from "../store/sessions.ts";
 import { type CommandContext, findCommand, runCommand } from "./commands.ts";
+import { deliveryRows, noticeOf } from "./delivery.ts";
 import type { AgentDeps } from "./deps.ts";
 import type { Operations } from "./operations.ts";
 import type { Actor } from "./session_desk.ts";
@@ -147,7 +149,12 @@ export class CommandTurns {
       ...(reply === undefined ? {} : { reply }),
     };
     try {
-      await journal.commit(runs.rows(next, run));
+      const text = reply ?? noticeOf(end);
+      const said = { text, label: PUBLIC_OWNER };
+      await journal.commit([
+        ...deliveryRows(this.#deps, run, said),
+        ...runs.rows(next, run),
+      ]);
     } catch (error) {
       log("error", "command.end_not_stored", {
         runId: run.id,

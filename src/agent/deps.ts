@@ -59,7 +59,13 @@ export interface AgentSettings {
 export interface AgentDeps {
   store: Pick<
     Store,
-    "journal" | "sessions" | "messages" | "summaries" | "runs" | "inbound"
+    | "journal"
+    | "sessions"
+    | "messages"
+    | "summaries"
+    | "runs"
+    | "inbound"
+    | "outbox"
   >;
   models: Models;
   tools: Registry;

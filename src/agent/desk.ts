@@ -800,6 +800,7 @@ function toRun(
     },
     channel: inbound.channel,
     ...(inbound.replyTo === undefined ? {} : { replyTo: inbound.replyTo }),
+    ...(request.deliver === undefined ? {} : { deliver: request.deliver }),
     input: { parts: inputParts(request), sender: inbound.sender.id },
     options,
     step: 0,

@@ -7,6 +7,9 @@
  *
  * @module
  */
+import type { Channels } from "../channels/channels.ts";
+import type { Courier } from "../channels/courier.ts";
+import { parseDestination, showDestination } from "../core/channel.ts";
 import { AppError } from "../core/errors.ts";
 import { makeId, SessionKey } from "../core/ids.ts";
 import { label } from "../core/label.ts";
@@ -171,6 +174,31 @@ export function ownerCarrier(
       throw new AppError("unavailable", "The owner is not connected now", {
         hint: "Say it in your answer, or send it to a session's key",
       });
+    },
+  };
+}
+
+/** Hands a message to the outbox, for a channel there is. */
+export function channelCarrier(
+  { channels, courier }: {
+    channels: Pick<Channels, "find">;
+    courier: Pick<Courier, "take">;
+  },
+): Carrier {
+  const accounts = (id: string) => channels.find(id)?.accounts() ?? [];
+  return {
+    about: "a channel's address (CHANNEL/ACCOUNT/CHAT)",
+    takes: (to) => channels.find(to.split("/", 1)[0] ?? "") !== undefined,
+    deliver: async ({ to, text, label, runId, authority }) => {
+      const destination = parseDestination(to, { accounts });
+      const { id } = await courier.take({
+        idempotencyKey: `tool:${runId}:${crypto.randomUUID()}`,
+        destination,
+        parts: [{ kind: "text", text, label }],
+        by: authority.principal,
+        runId,
+      });
+      return `On its way to ${showDestination(destination)} as ${id}`;
     },
   };
 }

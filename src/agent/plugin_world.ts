@@ -3,14 +3,12 @@
  * a way to tell the owner something, and the one admission for what comes in
  * through a channel plugin.
  *
- * Never: a sender that no line of the configuration names starts a turn; what a
- * plugin says counts as anybody's but its own words.
+ * Never: what a plugin says counts as anybody's but its own words.
  *
  * @module
  */
 import type { Authority } from "../core/authority.ts";
-import { AppError, errorText } from "../core/errors.ts";
-import { makeId, peerSegment } from "../core/ids.ts";
+import { makeId } from "../core/ids.ts";
 import { join, label, PUBLIC_OWNER } from "../core/label.ts";
 import type { Log } from "../core/log.ts";
 import { type Inbound, NO_USAGE, type StoredMessage } from "../core/message.ts";
@@ -18,23 +16,19 @@ import type { Clock } from "../core/time.ts";
 import { decide } from "../guard/decide.ts";
 import { normalPlace } from "../guard/destinations.ts";
 import type { GuardRules } from "../guard/rules.ts";
-import type { PluginsConfig } from "../plugins/config.ts";
-import type { Emitted, PluginAct, PluginWorld } from "../plugins/context.ts";
+import type { Courier } from "../channels/courier.ts";
+import type { Received } from "../core/channel.ts";
+import type { PluginAct, PluginWorld } from "../plugins/context.ts";
 import type { Session } from "../store/sessions.ts";
 import type { Store } from "../store/store.ts";
-import type { StartedRun, Turns } from "./turns.ts";
 
 /** What the world of plugins is made of. */
 export interface PluginWorldDeps {
   store: Pick<Store, "journal" | "sessions" | "messages">;
-  turns: Pick<Turns, "start">;
-  config(): PluginsConfig;
-  /** The authority of a sender the configuration names; only `auth` makes one. */
-  peerAuthority(peer: {
-    network: string;
-    account: string;
-    id: string;
-  }): Promise<Authority>;
+  /** The one admission for what comes in by a network. */
+  receive(event: Inbound): Promise<Received>;
+  /** The outbox. */
+  courier: Pick<Courier, "take">;
   /** What a plugin acts as; only `auth` makes one. */
   pluginAuthority(plugin: string): Authority;
   /** What the guard decides by. */
@@ -63,7 +57,15 @@ export function makePluginWorld(deps: PluginWorldDeps): PluginWorld {
       telling.set(plugin, settled);
       await mine;
     },
-    receive: (inbound, onReply) => receive(inbound, onReply, deps),
+    receive: (inbound) => deps.receive(inbound),
+    send: async ({ plugin, key, channel, account, chat, text, label }) => {
+      await deps.courier.take({
+        idempotencyKey: `plugin:${plugin}:${key}`,
+        destination: { channel, account, chat },
+        parts: [{ kind: "text", text, label }],
+        by: `plugin:${plugin}`,
+      });
+    },
   };
 }
 
@@ -172,80 +174,4 @@ async function tell(
     ...store.messages.rows(session.id, message),
   ]);
   onSession(key);
-}
-
-async function receive(
-  inbound: Inbound,
-  onReply: (text: string) => Promise<void>,
-  deps: PluginWorldDeps,
-): Promise<Emitted> {
-  const { channel, account, sender, chat } = inbound;
-  const plugin = channel.slice("plugin:".length);
-  const { config, turns, clock, log } = deps;
-  const senders = config().granted[plugin]?.senders ?? [];
-  const isPaired = senders.some((one) =>
-    one.account === account && one.id === sender.id
-  );
-  if (!isPaired) {
-    log("info", "plugin.sender_unpaired", { plugin, account });
-    return { accepted: false, reason: "unpaired" };
-  }
-  // A group needs somebody to be meant, and a plugin cannot say who was.
-  if (chat.kind !== "direct") return { accepted: false, reason: "refused" };
-  const peer = { network: channel, account, id: sender.id };
-  const authority = await deps.peerAuthority(peer);
-  const { principal } = authority;
-  const at = clock.now();
-  const origin = { kind: "peer" as const, ref: principal, at };
-  let started: StartedRun;
-  try {
-    started = await turns.start({
-      inbound: { ...inbound, label: label("peer", [principal], origin) },
-      authority,
-      sessionKey: await sessionKeyOf(plugin, peer),
-      attended: false,
-    });
-  } catch (error) {
-    if (!(error instanceof AppError)) throw error;
-    log("warn", "plugin.message_refused", {
-      plugin,
-      error: errorText(error),
-    });
-    return { accepted: false, reason: "refused" };
-  }
-  if (started.status === "duplicate") {
-    return { accepted: false, reason: "duplicate" };
-  }
-  void answer(started, onReply).catch((error) =>
-    log("warn", "plugin.reply_lost", { plugin, error: errorText(error) })
-  );
-  return { accepted: true, runId: started.runId };
-}
-
-async function sessionKeyOf(
-  plugin: string,
-  peer: { network: string; account: string; id: string },
-): Promise<string> {
-  const { network, account, id } = peer;
-  const [accountPart, peerPart] = await Promise.all([
-    peerSegment(network, "", account),
-    peerSegment(network, account, id),
-  ]);
-  return `agent:main:plugin-${plugin}:${accountPart}:dm:${peerPart}`;
-}
-
-async function answer(
-  { events }: StartedRun,
-  onReply: (text: string) => Promise<void>,
-): Promise<void> {
-  let text = "";
-  let failure = "";
-  for await (const event of events) {
-    if (event.kind === "reply") text = event.text;
-    if (event.kind === "end" && event.reason !== "done") {
-      failure = event.message ?? "";
-    }
-  }
-  const said = text === "" ? failure : text;
-  if (said !== "") await onReply(said);
 }

@@ -72,7 +72,9 @@ export async function sessionKeyFor(
     ? ""
     : `:thread:${await peerSegment(channel, account, chat.thread)}`;
   return SessionKey.parse(
-    `agent:${agentId}:${channel}:${at}:${kind}:${peer}${thread}`,
+    `agent:${agentId}:${
+      channel.replace(":", "-")
+    }:${at}:${kind}:${peer}${thread}`,
   );
 }
 

@@ -23,6 +23,7 @@ import type { Session } from "../store/sessions.ts";
 import { abandonedResults } from "./calls.ts";
 import { charsOfWindow, pendingCalls } from "./context.ts";
 import type { Deadline } from "./deadline.ts";
+import { deliveryRows, noticeOf } from "./delivery.ts";
 import type { AgentDeps, AgentSettings } from "./deps.ts";
 import { runInvoked, toCallPart } from "./invoke.ts";
 import type { Lanes, Slots } from "./lanes.ts";
@@ -535,10 +536,17 @@ async function storeEnd(
 ): Promise<void> {
   const endedAt = deps.clock.now();
   const change = { state: STATE[end.reason], end, endedAt, inFlight: [] };
+  const said = reply === ""
+    ? { text: end.reason === "done" ? "" : noticeOf(end), label: PUBLIC_OWNER }
+    : { text: reply, label: turn?.joined ?? PUBLIC_OWNER };
+  const delivery = deliveryRows(deps, run, said);
   if (turn === undefined) {
     const { input: _, ...rest } = run;
     const next: Run = { ...rest, ...change, updatedAt: endedAt };
-    await deps.store.journal.commit(deps.store.runs.rows(next, run));
+    await deps.store.journal.commit([
+      ...delivery,
+      ...deps.store.runs.rows(next, run),
+    ]);
     return;
   }
   const open = pendingCalls(turn.history);
@@ -552,5 +560,5 @@ async function storeEnd(
       }),
     );
   }
-  await turn.save({ ...change, ...(reply === "" ? {} : { reply }) });
+  await turn.save({ ...change, ...(reply === "" ? {} : { reply }) }, delivery);
 }

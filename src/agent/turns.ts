@@ -5,6 +5,7 @@
  * @module
  */
 import type { Authority } from "../core/authority.ts";
+import type { Destination } from "../core/channel.ts";
 import type { Inbound, Message, Usage } from "../core/message.ts";
 import type { ToolSpec } from "../core/model.ts";
 import type { EndReason, TurnEvent } from "../core/turn.ts";
@@ -38,6 +39,8 @@ export interface TurnRequest {
   clientTools?: readonly ToolSpec[];
   /** Instead of asking a model: judge and run just this. See `invokeTool`. */
   call?: NamedCall;
+  /** Where the answer goes by the outbox, stored with the run's end. */
+  deliver?: Destination;
   outputTokensMax?: number;
   temperature?: number;
   /** Whether the owner can answer an ask now. */

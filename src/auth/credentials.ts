@@ -7,21 +7,13 @@
 import type { AuthorityRecord } from "../core/authority.ts";
 import type { Devices, EndListener } from "./devices.ts";
 import type { Standing } from "./pairing.ts";
-import { peerAuthority } from "./principal.ts";
 import type { Tokens } from "./tokens.ts";
-
-/** A sender of a chat network whom the owner admitted. */
-export interface AdmittedPeer {
-  network: string;
-  account: string;
-  id: string;
-}
 
 export interface CredentialsDeps {
   tokens: Tokens;
   devices: Devices;
-  /** Those admitted now. */
-  peers(): Iterable<AdmittedPeer>;
+  /** Whether the sender of a chat network behind a credential is let in now. */
+  isAdmitted(credential: string): Promise<boolean>;
   /** Plugins that are granted anything now. */
   plugins(): Iterable<string>;
 }
@@ -46,18 +38,11 @@ export class Credentials {
   async isLive(record: AuthorityRecord): Promise<boolean> {
     const { credential, revision } = record;
     const [kind = "", ...rest] = credential.split(":");
-    if (kind === "peer") return await this.#isAdmitted(credential);
+    if (kind === "peer") return await this.#on.isAdmitted(credential);
     if (kind === "plugin") {
       return [...this.#on.plugins()].includes(rest.join(":"));
     }
     return (await this.standing(credential))?.revision === revision;
-  }
-
-  async #isAdmitted(credential: string): Promise<boolean> {
-    for (const peer of this.#on.peers()) {
-      if ((await peerAuthority(peer)).credential === credential) return true;
-    }
-    return false;
   }
 
   /** Calls with a credential when it, or texts of it, end; until disposed. */

@@ -9,7 +9,7 @@ import type { Clock } from "../core/time.ts";
 import type { Store } from "../store/store.ts";
 import { Authenticator } from "./authenticate.ts";
 import { Front } from "./connect.ts";
-import { type AdmittedPeer, Credentials } from "./credentials.ts";
+import { Credentials } from "./credentials.ts";
 import { Devices } from "./devices.ts";
 import { FailureLimiter } from "./limiter.ts";
 import { type PairEvent, Pairing } from "./pairing.ts";
@@ -22,7 +22,7 @@ export interface IdentityDeps {
   tokens: Tokens;
   clock: Clock;
   log: Log;
-  peers(): Iterable<AdmittedPeer>;
+  isAdmitted(credential: string): Promise<boolean>;
   plugins(): Iterable<string>;
   onPairing(event: PairEvent): void;
 }
@@ -47,7 +47,7 @@ export function openIdentity(deps: IdentityDeps): Identity {
   const credentials = new Credentials({
     tokens,
     devices,
-    peers: () => deps.peers(),
+    isAdmitted: (credential) => deps.isAdmitted(credential),
     plugins: () => deps.plugins(),
   });
   const pairing = new Pairing({

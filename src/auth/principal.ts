@@ -61,18 +61,41 @@ export function devicePrincipal(row: DeviceRow): Principal {
   return Object.freeze({ id, kind: row.kind, name, authority });
 }
 
+/** Whom the server's own records name: a line of the configuration, or a grant. */
+export interface KnownSender {
+  network: string;
+  account: string;
+  id: string;
+  /** @default "peer" */
+  as?: "peer" | "owner";
+}
+
 /**
- * The authority of a sender of a chat network whom a line of the configuration
- * names: a peer, who may talk and use what peers may.
+ * The authority of a sender of a chat network. A peer may talk and use what
+ * peers may; the owner there may answer what is asked, and configures nothing.
  */
 export async function peerAuthority(
-  { network, account, id }: { network: string; account: string; id: string },
+  { network, account, id, as = "peer" }: KnownSender,
 ): Promise<Authority> {
   const segments = await Promise.all([
     peerSegment(network, "", account),
     peerSegment(network, account, id),
   ]);
   const principal = `peer:${network}:${segments.join(":")}`;
+  if (as === "owner") {
+    return grantAuthority({
+      principal: "owner",
+      kind: "owner",
+      // Ended with the grant: not the owner's other credentials.
+      credential: principal,
+      revision: 0,
+      scopes: ["read", "write", "chat", "approvals"],
+      agents: "any",
+      models: "any",
+      tools: "any",
+      integrity: "owner",
+    });
+  }
   return grantAuthority({
     principal,
     kind: "peer",

@@ -239,6 +239,7 @@ export async function writeGrant(
     config: settingsOf(manifest, before, options.settings),
     senders: sendersOf(before, options.senders),
     limits: before?.limits,
+    ...before === undefined ? {} : { policy: before.policy },
   });
   await edit(asked, { link, id, value });
   return await show(asked, link, id);

@@ -75,6 +75,21 @@ export const VERBS: readonly VerbRow[] = [
     load: async () => (await import("./plugin.ts")).plugin,
   },
   {
+    name: "channel",
+    about: "Show and check channels; let senders in",
+    load: async () => (await import("./channel.ts")).channel,
+  },
+  {
+    name: "outbox",
+    about: "List, show, retry and drop messages that are not sent",
+    load: async () => (await import("./outbox.ts")).outbox,
+  },
+  {
+    name: "send",
+    about: "Send a message by a channel",
+    load: async () => (await import("./send.ts")).send,
+  },
+  {
     name: "memory",
     about: "List, search, show, export and delete what agents remember",
     load: async () => (await import("./memory.ts")).memory,

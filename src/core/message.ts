@@ -143,6 +143,8 @@ export const Inbound = z.strictObject({
     thread: z.string().max(256).optional(),
   }),
   kind: z.enum(["message", "edit", "reaction", "button", "command"]),
+  /** In a group: the assistant itself was meant. */
+  mentioned: z.boolean().optional(),
   text: z.string().max(1_048_576),
   /** Images by value; other attachments are fetched after admission. */
   images: z.array(ImagePart).max(16),

@@ -9,6 +9,7 @@ import type { Scope } from "./authority.ts";
 import { DEVICE_METHODS } from "./device_methods.ts";
 import { SessionKey } from "./ids.ts";
 import { CATALOG_METHODS } from "./catalog_methods.ts";
+import { CHANNEL_METHODS } from "./channel_methods.ts";
 import { GUARD_METHODS } from "./guard_methods.ts";
 import { OPS_METHODS } from "./ops_methods.ts";
 import { PLUGIN_METHODS } from "./plugin_methods.ts";
@@ -318,6 +319,7 @@ export const METHODS = {
     output: z.object({ ok: z.literal(true), id: z.string() }),
   },
   ...DEVICE_METHODS,
+  ...CHANNEL_METHODS,
   ...GUARD_METHODS,
   ...PLUGIN_METHODS,
   ...TOOL_METHODS,

@@ -107,7 +107,14 @@ export type PluginHook = z.infer<typeof PluginHook>;
 export const PluginChannel = z.strictObject({
   description: z.string().max(1024),
   charsMax: z.int().min(64).max(65_536).default(4096),
-  /** Called with one reply to deliver. */
+  /** How its network writes emphasis; `none` is handed plain text. */
+  markdown: z.enum(["none", "markdown"]).default("markdown"),
+  /** Its network drops a second message with the same key. */
+  idempotent: z.boolean().default(false),
+  /**
+   * Called with one message to deliver. An error it returns means that the
+   * network did not take it; one that begins with `unknown:` that nobody knows.
+   */
   sendExport: Export,
   /** Called every `pollMs` to fetch what came in, if the network has no webhook. */
   pollExport: Export.optional(),

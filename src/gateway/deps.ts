@@ -28,6 +28,7 @@ import type { Responses } from "../store/responses.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { DeviceDesk } from "./devices.ts";
 import type { GatewayLimits } from "./limits.ts";
+import type { ChannelActs } from "./channels.ts";
 import type { GuardActs } from "./guard_methods.ts";
 import type { AuditBook, LogTail } from "./ops.ts";
 import type { PluginDesk } from "./plugins.ts";
@@ -157,6 +158,7 @@ export interface GatewayDeps {
   /** Absent when they are off. */
   guard?: GuardActs;
   plugins?: PluginDesk;
+  channels?: ChannelActs;
   toolsDesk?: ToolsDesk;
   /** The tools somebody may call by name; without it there are none. */
   toolsOf?(user: {

@@ -116,6 +116,7 @@ class Room {
       startedAt,
       moreEvents: [
         "config.changed",
+        "outbox",
         "plugins.changed",
         "usage.budget",
         "device.pair.requested",

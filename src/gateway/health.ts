@@ -6,6 +6,7 @@
  */
 import type { MethodOutput } from "../core/methods.ts";
 import { errorText } from "../core/errors.ts";
+import { channelsOf } from "./channels.ts";
 import type { GatewayDeps, ReadyCheck } from "./deps.ts";
 import type { GatewayLimits } from "./limits.ts";
 
@@ -90,7 +91,7 @@ export class Health {
         : this.#ready?.ok === false
         ? "degraded"
         : "ok",
-      channels: {},
+      channels: channelsOf(this.#deps.channels),
       sessions: { count: this.#sessions },
       ws: { connections: this.#connections() },
     };

@@ -26,6 +26,7 @@ import type { Caller } from "./keys.ts";
 import type { GatewayLimits } from "./limits.ts";
 import { catalogHandlers } from "./catalog.ts";
 import { deviceHandlers } from "./devices.ts";
+import { channelHandlers } from "./channels.ts";
 import { guardHandlers } from "./guard_methods.ts";
 import { opsHandlers } from "./ops.ts";
 import { pluginHandlers } from "./plugins.ts";
@@ -450,6 +451,7 @@ export function makeHandlers(on: MethodDeps): Handlers {
     },
     ...catalogHandlers(on),
     ...opsHandlers(deps),
+    ...channelHandlers(deps),
     ...guardHandlers(deps.guard),
     ...deviceHandlers(deps.devices),
     ...pluginHandlers(deps.plugins),

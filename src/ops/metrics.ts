@@ -31,6 +31,12 @@ export interface MetricsSources {
   egress(): readonly EgressCount[];
   budgets(): readonly BudgetStanding[];
   rssBytes(): number;
+  /** Messages on their way out. */
+  outbox(): {
+    pending: number;
+    oldestDueMs: number;
+    counts: ReadonlyMap<string, number>;
+  };
 }
 
 /** The names, kinds and meanings of all series. */
@@ -69,6 +75,21 @@ export const SERIES = {
     kind: "counter",
     help: "Requests at the one door out, by caller, rule and how they came out",
     labels: ["caller", "rule", "verdict"],
+  },
+  carapace_outbox_changes_total: {
+    kind: "counter",
+    help: "States that messages on their way out have reached",
+    labels: ["state"],
+  },
+  carapace_outbox_pending: {
+    kind: "gauge",
+    help: "Messages that are not at their end",
+    labels: [],
+  },
+  carapace_outbox_oldest_due_seconds: {
+    kind: "gauge",
+    help: "How long the message that waits longest is past its time",
+    labels: [],
   },
   carapace_turns_running: {
     kind: "gauge",
@@ -191,7 +212,7 @@ export class Metrics implements Disposable {
 
   /** What the gauges and the door say now. */
   #now(name: SeriesName): { labels: Labels; value: number }[] | undefined {
-    const { runs, gateway, egress, budgets, rssBytes } = this.#sources;
+    const { runs, gateway, egress, budgets, rssBytes, outbox } = this.#sources;
     const one = (value: number) => [{ labels: {}, value }];
     switch (name) {
       case "carapace_turns_running":
@@ -222,6 +243,15 @@ export class Metrics implements Disposable {
         this.#lagMs = 0;
         return one(lag);
       }
+      case "carapace_outbox_changes_total":
+        return [...outbox().counts].map(([state, value]) => ({
+          labels: { state },
+          value,
+        }));
+      case "carapace_outbox_pending":
+        return one(outbox().pending);
+      case "carapace_outbox_oldest_due_seconds":
+        return one(outbox().oldestDueMs / 1000);
       case "carapace_resident_bytes":
         return one(rssBytes());
       default:

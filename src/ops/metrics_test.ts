@@ -1,3 +1,5 @@
+import { PUBLIC_OWNER } from "../core/label.ts";
+import { fakeCourier } from "../../tests/fakes/channel.ts";
 import assert from "node:assert/strict";
 import { FakeClock } from "../../tests/fakes/clock.ts";
 import { openGatewayHouse, program } from "../../tests/fakes/gateway_house.ts";
@@ -37,6 +39,8 @@ Deno.test("every series moves when what it counts happens", async (t) => {
   const gateway = { sockets: 0, preAuth: 0, inFlight: 0 };
   const runs = { running: 0, queued: 0 };
   let rssBytes = 1;
+  await using carried = fakeCourier(house.store);
+  const { courier } = carried;
   using metrics = new Metrics({
     watchTurns: (listener) => house.desk.watch(listener),
     watchCalls: (listener) => house.spending.watch(listener),
@@ -45,6 +49,11 @@ Deno.test("every series moves when what it counts happens", async (t) => {
     egress: () => egress.counts(),
     budgets: () => house.usage.budgets(),
     rssBytes: () => rssBytes,
+    outbox: () => ({
+      pending: house.store.outbox.pending,
+      oldestDueMs: courier.oldestDueMs(),
+      counts: courier.counts(),
+    }),
   });
   const before = read((await metrics.text()).text);
   await house.say("what is 1+1?");
@@ -53,6 +62,12 @@ Deno.test("every series moves when what it counts happens", async (t) => {
   Object.assign(gateway, { sockets: 3, preAuth: 1, inFlight: 2 });
   Object.assign(runs, { running: 4, queued: 5 });
   rssBytes = 2;
+  await courier.take({
+    idempotencyKey: "k",
+    destination: { channel: "nowhere", account: "default", chat: "" },
+    parts: [{ kind: "text", text: "hi", label: PUBLIC_OWNER }],
+    by: "owner",
+  });
   // A timer that comes late is what lag is: hold the thread once.
   await new Promise((resolve) => setTimeout(resolve, 10));
   const until = performance.now() + 700;
@@ -108,6 +123,7 @@ Deno.test("what a model calls its tools does not make series without end", async
     egress: () => [],
     budgets: () => [],
     rssBytes: () => 1,
+    outbox: () => ({ pending: 0, oldestDueMs: 0, counts: new Map() }),
   });
   await house.say("go");
   const { text } = await metrics.text();

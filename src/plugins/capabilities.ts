@@ -401,6 +401,7 @@ export function grantAll(
     hooks: hooks.map(({ point }) => point),
     webhooks: webhooks.map(({ name }) => name),
     channel: channel !== undefined,
+    policy: "pairing",
     senders: [],
     limits: {},
   };

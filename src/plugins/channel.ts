@@ -1,23 +1,24 @@
 /**
  * A channel plugin: what comes in goes to the one admission as a sender of the
- * plugin's network, what goes out is stored before it is tried.
+ * plugin's network, what goes out is handed to it piece by piece by the outbox.
  *
- * The general outbox does not exist yet, so a message is tried once, at once,
- * and its row says what came of it; after a crash in between that is `unknown`,
- * and it is not sent again.
- *
- * Never: a sender nobody paired starts a turn; a key is delivered twice.
+ * Never: a sender nobody let in starts a turn.
  *
  * @module
  */
+import {
+  type Capabilities,
+  type Channel,
+  type Delivered,
+  type Out,
+  type Received,
+  SendError,
+} from "../core/channel.ts";
 import { AppError, errorText, isAbort } from "../core/errors.ts";
-import { sha256Hex } from "../core/ids.ts";
 import type { Inbound } from "../core/message.ts";
 import type { Log } from "../core/log.ts";
 import type { Clock } from "../core/time.ts";
-import type { Journal } from "../store/journal.ts";
-import type { Plugins, PluginSent } from "../store/plugins.ts";
-import type { Emitted, PluginWorld } from "./context.ts";
+import type { PluginWorld } from "./context.ts";
 import type { REQUESTS } from "./host_functions.ts";
 import { guestLabel, type Instance } from "./instance.ts";
 import type { z } from "zod";
@@ -27,166 +28,117 @@ export function channelName(id: string): string {
   return `plugin:${id}`;
 }
 
-/** What carrying messages needs. */
-export interface ChannelDeps {
-  rows: Plugins;
-  journal: Journal;
-  world: PluginWorld;
-  clock: Clock;
-  log: Log;
-}
+/** How a guest says that it cannot know whether its network took a message. */
+const UNKNOWN = "failed: unknown:";
 
-/** One message to deliver. */
-export interface ChannelMessage {
-  /** The same key is delivered once. */
-  key: string;
-  to: string;
-  text: string;
-}
+/** A channel plugin as a channel. */
+export class PluginChannel implements Channel {
+  readonly id: string;
+  readonly #instance: Instance;
+  readonly #clock: Clock;
 
-/** Cuts a text into what a network takes, at paragraphs where there are some. */
-export function chunks(text: string, charsMax: number): string[] {
-  const parts: string[] = [];
-  let rest = text;
-  while (rest.length > charsMax) {
-    // Ends: each round takes at least half of what fits.
-    const head = rest.slice(0, charsMax);
-    const at = [head.lastIndexOf("\n\n"), head.lastIndexOf("\n")].find((n) =>
-      n > charsMax / 2
-    );
-    const end = at ?? (isHighSurrogate(head.at(-1)) ? charsMax - 1 : charsMax);
-    parts.push(rest.slice(0, end));
-    rest = rest.slice(end).replace(/^\n+/, "");
+  constructor(instance: Instance, clock: Clock) {
+    this.id = channelName(instance.id);
+    this.#instance = instance;
+    this.#clock = clock;
   }
-  if (rest !== "" || parts.length === 0) parts.push(rest);
-  return parts;
-}
 
-function isHighSurrogate(char = ""): boolean {
-  return /^[\uD800-\uDBFF]$/.test(char);
-}
-
-/**
- * Delivers through a channel plugin.
- *
- * @throws {AppError} `upstream` when the plugin failed, `conflict` when nobody
- * knows whether an earlier try was delivered
- */
-export async function deliver(
-  instance: Instance,
-  message: ChannelMessage,
-  deps: ChannelDeps,
-): Promise<void> {
-  const { channel } = instance.manifest;
-  if (channel === undefined || !instance.can.channel) {
-    throw new AppError("forbidden", `Plugin "${instance.id}" is no channel`);
+  capabilities(): Capabilities {
+    const { charsMax = 4096, idempotent = false, markdown = "markdown" } =
+      this.#instance.manifest.channel ?? {};
+    return {
+      charsMax,
+      idempotent,
+      markdown,
+      edits: false,
+      media: false,
+      threads: false,
+    };
   }
-  const parts = chunks(message.text, channel.charsMax);
-  for (const [n, text] of parts.entries()) {
-    const key = parts.length === 1 ? message.key : `${message.key}#${n}`;
-    const part = { ...message, key: key.slice(0, 256), text };
-    await deliverPart(instance, part, { deps, sendExport: channel.sendExport });
+
+  /** A plugin names accounts as it likes; what has none is `default`. */
+  accounts(): readonly string[] {
+    return ["default"];
+  }
+
+  async send({ key, destination, text, signal }: Out): Promise<Delivered> {
+    const { channel } = this.#instance.manifest;
+    if (channel === undefined) {
+      throw new SendError("forbidden", `"${this.id}" is no channel`, {
+        sent: "no",
+        final: true,
+      });
+    }
+    const { account, chat: to } = destination;
+    try {
+      await this.#instance.call({
+        export: channel.sendExport,
+        what: "channel",
+        input: JSON.stringify({
+          key,
+          ...account === "default" ? {} : { account },
+          to,
+          text,
+        }),
+        context: {
+          kind: "channel",
+          label: guestLabel(this.#instance.id, this.#clock.now()),
+        },
+        signal,
+      });
+    } catch (error) {
+      this.#instance.note("error", errorText(error));
+      throw toSendError(error);
+    }
+    return {};
+  }
+
+  check(): Promise<void> {
+    return Promise.resolve();
   }
 }
 
-async function deliverPart(
-  instance: Instance,
-  { key, to, text }: ChannelMessage,
-  { deps, sendExport }: { deps: ChannelDeps; sendExport: string },
-): Promise<void> {
-  const { rows, journal, clock } = deps;
-  const { id } = instance;
-  const before = await rows.sent(id, key);
-  if (before?.state === "sent") return;
-  if (before?.state === "sending" || before?.state === "unknown") {
-    throw new AppError(
-      "conflict",
-      `Cannot send "${key}": nobody knows whether it was sent before`,
-    );
-  }
-  const hash = await sha256Hex(text);
-  const store = (state: PluginSent["state"], error?: string) =>
-    journal.commit([
-      rows.sentRow(id, {
-        key,
-        to: to.slice(0, 256),
-        hash,
-        state,
-        at: clock.now(),
-        ...error === undefined ? {} : { error },
-      }),
-    ]);
-  await store("sending");
-  try {
-    await instance.call({
-      export: sendExport,
-      what: "channel",
-      input: JSON.stringify({ key, to, text }),
-      context: { kind: "channel", label: guestLabel(id, clock.now()) },
-    });
-  } catch (error) {
-    await store("failed", errorText(error));
-    throw error;
-  }
-  await store("sent");
+/** A guest that says that it failed did not send; of one that broke nobody knows. */
+function toSendError(error: unknown): SendError {
+  const isSaid = error instanceof AppError &&
+    (error.details?.["said"] === true && !error.message.includes(UNKNOWN) ||
+      error.code === "unavailable" || error.code === "rate_limited");
+  const code = error instanceof AppError ? error.code : "upstream";
+  return new SendError(code, errorText(error), {
+    sent: isSaid ? "no" : "maybe",
+    cause: error,
+  });
 }
 
-/** After a start: what was being sent when the process ended is unknown. */
-export async function settleUnfinished(
-  id: string,
-  { rows, journal, log }: ChannelDeps,
-): Promise<void> {
-  const open = await rows.unfinished(id);
-  if (open.length === 0) return;
-  await journal.commit(
-    open.map((sent) => rows.sentRow(id, { ...sent, state: "unknown" })),
-  );
-  log("warn", "plugin.sends_unknown", { plugin: id, count: open.length });
-}
-
-/** A message from a plugin's network, on its way to the one admission. */
+/** An event of a plugin's network, on its way to the one admission. */
 export async function receive(
   instance: Instance,
   event: z.output<(typeof REQUESTS)["carapace_emit"]>,
-  deps: ChannelDeps,
-): Promise<Emitted> {
-  const { clock, world, log } = deps;
+  { world, clock }: { world: PluginWorld; clock: Clock },
+): Promise<Received> {
   const now = clock.now();
+  const { name } = event.sender;
   const inbound: Inbound = {
     id: event.id,
     channel: channelName(instance.id),
     account: event.account,
-    sender: {
-      id: event.sender.id,
-      ...event.sender.name === undefined ? {} : { name: event.sender.name },
-    },
+    sender: { id: event.sender.id, ...name === undefined ? {} : { name } },
     chat: event.chat,
     kind: "message",
+    mentioned: event.mentioned,
     text: event.text,
     images: [],
     label: guestLabel(instance.id, now),
-    replyTo: event.chat.id,
     receivedAt: now,
   };
-  return await world.receive(inbound, async (text) => {
-    try {
-      const key = `reply:${event.account}:${event.id}`.slice(0, 240);
-      await deliver(instance, { key, to: event.chat.id, text }, deps);
-    } catch (error) {
-      instance.note("error", errorText(error));
-      log("warn", "plugin.reply_not_sent", {
-        plugin: instance.id,
-        error: errorText(error),
-      });
-    }
-  });
+  return await world.receive(inbound);
 }
 
 /** Asks a channel without a webhook for what came in, until the signal ends. */
 export async function poll(
   instance: Instance,
   signal: AbortSignal,
-  { clock, log }: Pick<ChannelDeps, "clock" | "log">,
+  { clock, log }: { clock: Clock; log: Log },
 ): Promise<void> {
   const { pollExport, pollMs = 30_000 } = instance.manifest.channel ?? {};
   if (pollExport === undefined) return;

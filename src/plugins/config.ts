@@ -5,6 +5,7 @@
  * @module
  */
 import { z } from "zod";
+import { ListedSender, SenderPolicy } from "../core/channel.ts";
 import { type Need, need } from "../core/needs.ts";
 import {
   HookPoint,
@@ -30,12 +31,6 @@ export const TrustedPublisher = z.strictObject({
   plugins: z.union([z.literal("any"), z.array(PluginId)]).default("any"),
 });
 export type TrustedPublisher = z.infer<typeof TrustedPublisher>;
-
-/** A sender of a channel plugin who may talk to the agent. */
-export const PluginSender = z.strictObject({
-  account: z.string().min(1).max(128),
-  id: z.string().min(1).max(256).describe("The network's immutable id"),
-});
 
 const LIMITS = {
   fuel: z.int().min(1_000_000).max(1_000_000_000_000)
@@ -110,8 +105,11 @@ export const PluginGrant = z.strictObject({
   channel: z.boolean().default(false).describe(
     "Whether it carries messages in and out",
   ),
-  senders: z.array(PluginSender).max(256).default([]).describe(
-    "Senders of its channel who may talk to the agent; nobody else may",
+  policy: SenderPolicy.default("pairing").describe(
+    "Who else may talk through its channel: after pairing with a code, nobody (allowlist), anybody (open); off shuts it",
+  ),
+  senders: z.array(ListedSender).max(256).default([]).describe(
+    "Senders of its channel who may talk to the agent in direct messages, by the network's immutable id",
   ),
   limits: z.strictObject(LIMITS).partial().default({}).describe(
     "Limits of this plugin, in place of plugins.limits",

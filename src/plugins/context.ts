@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { Received } from "../core/channel.ts";
 import type { Label } from "../core/label.ts";
 import type { Inbound } from "../core/message.ts";
 import type { Effect } from "../core/tool.ts";
@@ -29,10 +30,19 @@ export interface PluginAct {
   label: Label;
 }
 
-/** What came of a message from a plugin's network. */
-export type Emitted =
-  | { accepted: true; runId: string }
-  | { accepted: false; reason: "unpaired" | "duplicate" | "refused" };
+/** A message a guest may send, on its way to the outbox. */
+export interface PluginOutgoing {
+  plugin: string;
+  /** The same key is taken once. */
+  key: string;
+  /** A channel's name, `plugin:<id>`. */
+  channel: string;
+  account: string;
+  /** Empty for wherever that channel's settings say. */
+  chat: string;
+  text: string;
+  label: Label;
+}
 
 /** What is handed in from above. */
 export interface PluginWorld {
@@ -40,9 +50,8 @@ export interface PluginWorld {
   decide(act: PluginAct): { verdict: "allow" | "deny"; reason: string };
   /** Shows the owner a text, stored before this resolves. */
   tellOwner(plugin: string, text: string): Promise<void>;
-  /** Hands a message to the one admission; the reply comes back to `onReply`. */
-  receive(
-    inbound: Inbound,
-    onReply: (text: string) => Promise<void>,
-  ): Promise<Emitted>;
+  /** Hands an event to the one admission; an answer goes through the outbox. */
+  receive(inbound: Inbound): Promise<Received>;
+  /** Queues a message: stored when this resolves. @throws {AppError} when full */
+  send(message: PluginOutgoing): Promise<void>;
 }

@@ -59,6 +59,7 @@ function auditFields(
     hooks: rest.hooks,
     webhooks: rest.webhooks,
     channel: rest.channel,
+    policy: rest.policy,
     senders: rest.senders.length,
     limits: Object.entries(rest.limits).map(([name, value]) =>
       `${name} ${value}`

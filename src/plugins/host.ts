@@ -7,6 +7,7 @@
  *
  * @module
  */
+import type { Channel } from "../core/channel.ts";
 import { AppError, errorText } from "../core/errors.ts";
 import type { Hooks } from "../core/hooks.ts";
 import type { Label } from "../core/label.ts";
@@ -19,14 +20,7 @@ import type { Audit } from "../store/audit.ts";
 import type { Journal } from "../store/journal.ts";
 import type { PluginRow, Plugins } from "../store/plugins.ts";
 import { capabilitiesOf } from "./capabilities.ts";
-import {
-  type ChannelDeps,
-  type ChannelMessage,
-  deliver,
-  poll,
-  receive,
-  settleUnfinished,
-} from "./channel.ts";
+import { PluginChannel, poll, receive } from "./channel.ts";
 import { limitsOf, type PluginGrant, type PluginsConfig } from "./config.ts";
 import type { PluginWorld } from "./context.ts";
 import { auditGrants } from "./grants_audit.ts";
@@ -64,6 +58,8 @@ export interface PluginHostDeps {
   registry: { add(tool: Tool): void; remove(name: string): void };
   /** Something changed that others may want to see. Must not throw. */
   onChange?(view: { id: string; state: PluginState; why?: string }): void;
+  /** A channel plugin runs; disposed when it stops. */
+  onChannel?(channel: Channel): Disposable;
   clock: Clock;
   log: Log;
 }
@@ -75,6 +71,7 @@ interface Running {
   tools: string[];
   ending: AbortController;
   timers: Timers;
+  channel: Disposable | undefined;
 }
 
 /** The plugins of the house. */
@@ -106,9 +103,6 @@ export class PluginHost implements AsyncDisposable {
 
   /** Starts what is installed and granted. */
   async open(): Promise<void> {
-    for (const row of await this.#deps.rows.list()) {
-      await settleUnfinished(row.id, this.#channelDeps());
-    }
     await this.adopt(this.#config);
   }
 
@@ -270,6 +264,7 @@ export class PluginHost implements AsyncDisposable {
   ): Promise<void> {
     const { id } = row;
     const { rows, journal, egress, world, clock, log, registry } = this.#deps;
+    const { onChannel } = this.#deps;
     const ending = new AbortController();
     const instance = new Instance({
       manifest,
@@ -282,10 +277,8 @@ export class PluginHost implements AsyncDisposable {
       world,
       clock,
       log,
-      send: (channel, message) => this.send(channel, message),
-      onLost: (error) => instance.note("error", errorText(error)),
       emit: async (event) => {
-        const got = await receive(instance, event, this.#channelDeps());
+        const got = await receive(instance, event, { world, clock });
         return got.accepted
           ? { ok: true, accepted: true }
           : { ok: true, accepted: false, reason: got.reason };
@@ -306,7 +299,10 @@ export class PluginHost implements AsyncDisposable {
       instance[Symbol.dispose]();
       throw error;
     }
-    this.#running.set(id, { instance, key, tools, ending, timers });
+    const channel = instance.can.channel
+      ? onChannel?.(new PluginChannel(instance, clock))
+      : undefined;
+    this.#running.set(id, { instance, key, tools, ending, timers, channel });
     this.#hooks.changed();
     timers.start();
     if (instance.can.channel) {
@@ -321,6 +317,7 @@ export class PluginHost implements AsyncDisposable {
     this.#running.delete(id);
     this.#hooks.changed();
     running.ending.abort();
+    running.channel?.[Symbol.dispose]();
     running.timers[Symbol.dispose]();
     for (const name of running.tools) this.#deps.registry.remove(name);
     running.instance[Symbol.dispose]();
@@ -392,15 +389,6 @@ export class PluginHost implements AsyncDisposable {
     return await instance.callTool(call.tool, call.args, options);
   }
 
-  /** Delivers through a channel plugin. @throws {AppError} with the cause */
-  async send(channel: string, message: ChannelMessage): Promise<void> {
-    const running = this.#running.get(channel);
-    if (running === undefined) {
-      throw new AppError("unavailable", `There is no channel "${channel}"`);
-    }
-    await deliver(running.instance, message, this.#channelDeps());
-  }
-
   /**
    * Answers a request to `/plugins/<id>/<name>`.
    *
@@ -440,11 +428,6 @@ export class PluginHost implements AsyncDisposable {
       : undefined;
     const isLoaded = running?.instance.isLoaded ?? false;
     return await viewOf(row, { config: this.#config, standing, isLoaded });
-  }
-
-  #channelDeps(): ChannelDeps {
-    const { rows, journal, world, clock, log } = this.#deps;
-    return { rows, journal, world, clock, log };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

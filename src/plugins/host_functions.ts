@@ -10,6 +10,7 @@
 import { z } from "zod";
 import { parseJson } from "../core/bounded.ts";
 import { AppError } from "../core/errors.ts";
+import { join, type Label } from "../core/label.ts";
 import type { Clock } from "../core/time.ts";
 import type { Egress, HostRule } from "../egress/egress.ts";
 import type { Journal } from "../store/journal.ts";
@@ -95,6 +96,9 @@ export const REQUESTS = {
       kind: z.enum(["direct", "group"]).default("direct"),
       id: z.string().min(1).max(256),
     }),
+    mentioned: z.boolean().default(false).describe(
+      "In a group: the assistant itself was meant",
+    ),
     text: z.string().min(1).max(65_536),
   }),
 } as const;
@@ -147,13 +151,6 @@ export interface FunctionDeps {
   journal: Journal;
   egress: Pick<Egress, "door">;
   world: PluginWorld;
-  /** Delivers through a channel plugin. */
-  send(
-    channel: string,
-    message: { key: string; to: string; text: string },
-  ): Promise<void>;
-  /** A message nobody waits for was not delivered. */
-  onLost(error: unknown): void;
   /** A message from this plugin's network. */
   emit(event: Request<"carapace_emit">): Promise<Answer<"carapace_emit">>;
   /** A timer was set or taken back. */
@@ -381,7 +378,7 @@ export class HostFunctions {
     call: PluginCall,
   ): Promise<Answer<"carapace_message">> {
     const { to, text, address, key } = request;
-    const { can, id, world, clock, send, onLost } = this.#deps;
+    const { can, id, world, clock } = this.#deps;
     const isAllowed = to === "owner"
       ? can.message.owner
       : to === "reply"
@@ -398,15 +395,15 @@ export class HostFunctions {
         throw new AppError("bad_input", "nobody wrote: there is no reply");
       }
       const channel = to === "reply" ? id : to;
-      const sending = send(channel, {
-        key: `${id}:${key ?? `${clock.now()}-${crypto.randomUUID()}`}`,
-        to: reply?.to ?? address ?? "",
+      await world.send({
+        plugin: id,
+        key: key ?? crypto.randomUUID(),
+        channel: `plugin:${channel}`,
+        account: reply?.account ?? "default",
+        chat: reply?.to ?? address ?? "",
         text,
+        label: join(label, wordsOf(id, clock.now())),
       });
-      // A plugin runs one call at a time: waiting for one that may be waiting
-      // for this one would never end. Its row says what came of it.
-      if (channel === id || call.kind === "channel") void sending.catch(onLost);
-      else await sending;
     }
     return { ok: true };
   }
@@ -487,4 +484,13 @@ function spellings(secret: string): string[] {
       bytes.toHex(),
     ]),
   ].filter((text) => text !== "");
+}
+
+/** What a guest writes is its own words. */
+function wordsOf(id: string, at: number): Label {
+  return {
+    integrity: "untrusted",
+    secrecy: [],
+    origins: [{ kind: "plugin", ref: id, at }],
+  };
 }

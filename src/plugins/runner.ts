@@ -44,14 +44,19 @@ export interface RunnerResult {
 /** What a call failed with, for its caller. `fuel` is what it had used. */
 export function callFailure(
   why: string,
-  options: { fuel?: number; code?: "bad_input" | "timeout" | "upstream" } = {},
+  options: {
+    fuel?: number;
+    code?: "bad_input" | "timeout" | "upstream";
+    /** The guest itself says that it failed. */
+    said?: true;
+  } = {},
 ): AppError {
-  const { fuel, code = "upstream" } = options;
-  return new AppError(
-    code,
-    why,
-    fuel === undefined ? {} : { details: { fuel } },
-  );
+  const { fuel, code = "upstream", said } = options;
+  const details = {
+    ...fuel === undefined ? {} : { fuel },
+    ...said === undefined ? {} : { said },
+  };
+  return new AppError(code, why, { details });
 }
 
 /** A plugin's worker. Dispose it to end it. */
@@ -153,7 +158,10 @@ export class Runner implements Disposable {
     const { limits } = this.#options;
     switch (failure) {
       case "error":
-        throw callFailure(`${call.what} failed: ${message}`, { fuel });
+        throw callFailure(`${call.what} failed: ${message}`, {
+          fuel,
+          said: true,
+        });
       case "output":
         throw callFailure(`${call.what}: ${message}`, { fuel });
       case "fuel": {

@@ -65,23 +65,10 @@ export const PluginTimer = z.strictObject({
 });
 export type PluginTimer = z.infer<typeof PluginTimer>;
 
-/** One message a channel plugin was asked to deliver. */
-export const PluginSent = z.strictObject({
-  key: z.string().max(256),
-  to: z.string().max(256),
-  /** SHA-256 of the text. */
-  hash: Sha256,
-  state: z.enum(["sending", "sent", "failed", "unknown"]),
-  at: z.int(),
-  error: z.string().max(500).optional(),
-});
-export type PluginSent = z.infer<typeof PluginSent>;
-
 const Seen = z.strictObject({ at: z.int() });
 
 /** How long an event that was taken is remembered. */
 const SEEN_MS = 30 * 86_400_000;
-const SENT_MS = 30 * 86_400_000;
 
 /** The collections of plugins. */
 export class Plugins {
@@ -123,7 +110,6 @@ export class Plugins {
     const names = [
       "plugin_kv",
       "plugin_timer",
-      "plugin_sent",
       "plugin_seen",
     ] as const;
     for (const name of names) {
@@ -239,7 +225,7 @@ export class Plugins {
     return all;
   }
 
-  // --- events, messages, timers -------------------------------------------
+  // --- events, timers ------------------------------------------------------
 
   /** The row that takes an event; a unit with a second one is a `conflict`. */
   seenRow(id: string, webhook: string, hash: string, at: number): Row {
@@ -254,29 +240,6 @@ export class Plugins {
   /** The row that lets an event be taken again: its taking failed. */
   unseenRow(id: string, webhook: string, hash: string): Row {
     return { key: makeKey("plugin_seen", id, webhook, hash), value: undefined };
-  }
-
-  async sent(id: string, key: string): Promise<PluginSent | undefined> {
-    return await this.#values.find(makeKey("plugin_sent", id, key), PluginSent);
-  }
-
-  sentRow(id: string, sent: PluginSent): Row {
-    const value = PluginSent.parse(sent);
-    return {
-      key: makeKey("plugin_sent", id, value.key),
-      value,
-      expireInMs: SENT_MS,
-    };
-  }
-
-  /** Messages whose sending was begun and not finished. */
-  async unfinished(id: string): Promise<PluginSent[]> {
-    const all: PluginSent[] = [];
-    const prefix = makeKey("plugin_sent", id);
-    for await (const { value } of this.#values.list({ prefix }, PluginSent)) {
-      if (value.state === "sending") all.push(value);
-    }
-    return all;
   }
 
   timerRow(timer: PluginTimer): Row {

@@ -5,6 +5,7 @@
  */
 import { z } from "zod";
 import { AuthorityRecord } from "../core/authority.ts";
+import { Destination } from "../core/channel.ts";
 import { AgentId, idSchema, SessionKey } from "../core/ids.ts";
 import { Part, Usage } from "../core/message.ts";
 import { Effect } from "../core/tool.ts";
@@ -38,6 +39,8 @@ export const Run = z.strictObject({
   channel: z.string().max(64),
   /** Where its answer goes, as the network names it. */
   replyTo: z.string().max(512).optional(),
+  /** Where its answer is carried by the outbox; else its caller listens. */
+  deliver: Destination.optional(),
   /** What the turn is about, until it is a message of the session. */
   input: z.strictObject({
     parts: z.array(Part),

@@ -23,6 +23,8 @@ import { makeKey } from "./keys.ts";
 import { McpPins } from "./mcp_pins.ts";
 import { Memories } from "./memory.ts";
 import { Messages } from "./messages.ts";
+import { Outbox } from "./outbox.ts";
+import { Pairings } from "./pairings.ts";
 import { Plugins } from "./plugins.ts";
 import { PolicyLines } from "./policy_lines.ts";
 import { Responses } from "./responses.ts";
@@ -63,6 +65,8 @@ export interface Store extends AsyncDisposable {
   readonly blobs: Blobs;
   readonly fileLabels: FileLabels;
   readonly mcpPins: McpPins;
+  readonly outbox: Outbox;
+  readonly pairings: Pairings;
   readonly plugins: Plugins;
   readonly usage: UsageRows;
   readonly audit: Audit;
@@ -108,9 +112,13 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   });
   const audit = new Audit(values, { clock, instance: schema.instance });
   await audit.reload();
+  const outbox = new Outbox(values, { journal, clock });
+  await outbox.open();
   const closing = opened.move();
   return {
     journal,
+    outbox,
+    pairings: new Pairings(values),
     sessions: new Sessions(values, journal),
     messages: new Messages(values),
     summaries: new Summaries(values),

@@ -6,6 +6,8 @@ import { fileURLToPath } from "node:url";
 import wabtInit from "wabt";
 import { compile } from "../../plugins/pdk/compile.ts";
 import { putIncoming } from "../../src/config/incoming.ts";
+import { Channels } from "../../src/channels/channels.ts";
+import { Courier } from "../../src/channels/courier.ts";
 import { sha256Hex } from "../../src/core/ids.ts";
 import type { Inbound } from "../../src/core/message.ts";
 import { silentLog } from "../../src/core/log.ts";
@@ -19,6 +21,7 @@ import type { PluginWorld } from "../../src/plugins/context.ts";
 import { PluginHost } from "../../src/plugins/host.ts";
 import { readManifest } from "../../src/plugins/package.ts";
 import type { PluginView } from "../../src/plugins/standing.ts";
+import type { OutboxRow } from "../../src/store/outbox.ts";
 import { openStore, type Store } from "../../src/store/store.ts";
 import { Registry } from "../../src/tools/registry.ts";
 import { type AnyFrame, FakeClient } from "./gateway_house.ts";
@@ -93,7 +96,12 @@ export interface FakeHost extends AsyncDisposable {
   store: Store;
   registry: Registry;
   told: { plugin: string; text: string }[];
-  received: { inbound: Inbound; reply(text: string): Promise<void> }[];
+  received: { inbound: Inbound }[];
+  /** What carries messages to channel plugins. */
+  courier: Courier;
+  channels: Channels;
+  /** Every state a message on its way out has reached. */
+  states: OutboxRow[];
   changes: { id: string; state: string; why?: string }[];
   config: PluginsConfig;
   /** Installs and grants all that is wanted, or what a test changes of it. */
@@ -129,6 +137,18 @@ export async function fakeHost(
     log: silentLog,
   });
   const registry = new Registry([]);
+  const channels = new Channels(clock);
+  const states: FakeHost["states"] = [];
+  const courier = new Courier({
+    outbox: store.outbox,
+    journal: store.journal,
+    audit: store.audit,
+    channels,
+    clock,
+    log: silentLog,
+    random: () => 0,
+    onChange: (row) => void states.push(row),
+  });
   const told: FakeHost["told"] = [];
   const received: FakeHost["received"] = [];
   const changes: FakeHost["changes"] = [];
@@ -146,17 +166,27 @@ export async function fakeHost(
         told.push({ plugin, text });
         return Promise.resolve();
       },
-      receive: (inbound, reply) => {
-        received.push({ inbound, reply });
+      receive: (inbound) => {
+        received.push({ inbound });
         return Promise.resolve({ accepted: true, runId: "run_1" });
+      },
+      send: async ({ plugin, key, channel, account, chat, text, label }) => {
+        await courier.take({
+          idempotencyKey: `plugin:${plugin}:${key}`,
+          destination: { channel, account, chat },
+          parts: [{ kind: "text", text, label }],
+          by: `plugin:${plugin}`,
+        });
       },
       ...options.world,
     },
     onChange: (change) => void changes.push(change),
+    onChannel: (channel) => channels.add(channel),
     clock,
     log: silentLog,
   });
   await host.open();
+  courier.start();
   const grant: FakeHost["grant"] = async (id, next) => {
     const { [id]: _, ...others } = config.granted;
     const granted = next === undefined ? others : { ...others, [id]: next };
@@ -167,6 +197,9 @@ export async function fakeHost(
     (await host.call({ id, tool, args }, { label: OWNER })).output;
   return {
     host,
+    courier,
+    channels,
+    states,
     store,
     registry,
     told,
@@ -198,6 +231,7 @@ export async function fakeHost(
       return JSON.parse(answer);
     },
     [Symbol.asyncDispose]: async () => {
+      await courier[Symbol.asyncDispose]();
       await host[Symbol.asyncDispose]();
       egress[Symbol.dispose]();
       if (options.store === undefined) await store[Symbol.asyncDispose]();

@@ -1,4 +1,6 @@
 /** The plugins that come with the program, as they are built. */
+import { PUBLIC_OWNER } from "../../src/core/label.ts";
+import { until } from "../process/processes.ts";
 import assert from "node:assert/strict";
 import { parse } from "jsonc-parser";
 import jsQR from "jsqr";
@@ -247,7 +249,15 @@ Deno.test("ntfy carries messages out and in", async (t) => {
   });
   assert.equal(view.state, "ready", `${view.why}`);
   await t.step("out, with the token the plugin never sees", async () => {
-    await fake.host.send("ntfy", { key: "1", to: "", text: "Hällo" });
+    const parts = [{
+      kind: "text" as const,
+      text: "Hällo",
+      label: PUBLIC_OWNER,
+    }];
+    const to = { channel: "plugin:ntfy", account: "default", chat: "" };
+    const out = { idempotencyKey: "1", destination: to, parts, by: "owner" };
+    await fake.courier.take(out);
+    await until("a post", () => posted.length === 1);
     const [sent] = posted;
     assert.deepEqual([sent?.topic, sent?.body], ["alerts", "Hällo"]);
     assert.equal(sent?.headers.get("authorization"), "Bearer tk_0123456789");
@@ -271,7 +281,15 @@ Deno.test("ntfy carries messages out and in", async (t) => {
     assert.equal(fake.received[0]?.inbound.sender.id, "words");
   });
   await t.step("a reply goes out to the topic", async () => {
-    await fake.received[0]?.reply("yes");
+    const { channel = "", account = "", chat } = fake.received[0]?.inbound ??
+      {};
+    await fake.courier.take({
+      idempotencyKey: "reply",
+      destination: { channel, account, chat: chat?.id ?? "" },
+      parts: [{ kind: "text", text: "yes", label: PUBLIC_OWNER }],
+      by: "owner",
+    });
+    await until("the reply", () => posted.length === 2);
     assert.deepEqual([posted[1]?.topic, posted[1]?.body], ["alerts", "yes"]);
   });
 });

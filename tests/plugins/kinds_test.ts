@@ -4,8 +4,8 @@ import type { HookEvent } from "../../src/core/hooks.ts";
 import { label } from "../../src/core/label.ts";
 import { Secret } from "../../src/core/secret.ts";
 import type { PluginGrant } from "../../src/plugins/config.ts";
-import { chunks } from "../../src/plugins/channel.ts";
 import type { WebhookRequest } from "../../src/plugins/webhooks.ts";
+import { until } from "../process/processes.ts";
 import { type FakeHost, fakeHost, probe } from "../fakes/plugins.ts";
 
 const SECRET = "a-shared-secret";
@@ -295,65 +295,43 @@ Deno.test("a channel's messages come in through one door and go out once", async
     assert.equal(inbound?.account, "default");
     assert.equal(inbound?.label.integrity, "untrusted");
   });
+  const take = (key: string, text: string) =>
+    fake.courier.take({
+      idempotencyKey: key,
+      destination: { channel: "plugin:probe", account: "default", chat: "c1" },
+      parts: [{ kind: "text", text, label: label("owner", []) }],
+      by: "owner",
+    });
+  const reached = async (id: string, state: string) => {
+    const isThere = () =>
+      fake.states.some((row) => row.id === id && row.state === state);
+    await until(`${id} ${state}`, isThere);
+  };
   await t.step("out: stored, delivered, and not twice", async () => {
-    const message = { key: "k", to: "c1", text: "hi" };
-    await fake.host.send("probe", message);
-    await fake.host.send("probe", message);
-    const sent = await fake.store.plugins.get("probe", "sent:k");
-    assert.deepEqual(JSON.parse(sent ?? ""), message);
-    const row = await fake.store.plugins.sent("probe", "k");
-    assert.equal(row?.state, "sent");
-  });
-  await t.step("a reply goes to where the message came from", async () => {
-    await fake.received[0]?.reply("answer");
-    const row = await fake.store.plugins.sent("probe", "reply:default:m1");
-    assert.deepEqual([row?.state, row?.to], ["sent", "c1"]);
-  });
-  await t.step("a failure is known, and can be tried again", async () => {
-    const message = { key: "f", to: "c1", text: "refuse" };
-    await assert.rejects(fake.host.send("probe", message), /network is down/);
-    assert.equal(
-      (await fake.store.plugins.sent("probe", "f"))?.state,
-      "failed",
-    );
-    await fake.host.send("probe", { ...message, text: "fine" });
-    assert.equal((await fake.store.plugins.sent("probe", "f"))?.state, "sent");
+    const { id } = await take("k", "hi");
+    await reached(id, "sent");
+    const again = await take("k", "hi");
+    assert.deepEqual([again.id, again.state, again.isNew], [id, "sent", false]);
+    const sent = await fake.store.plugins.get("probe", `sent:${id}`);
+    assert.deepEqual(JSON.parse(sent ?? ""), { key: id, to: "c1", text: "hi" });
   });
   await t.step(
-    "what a crash left open is unknown, and not sent again",
+    "what the guest says it did not send is tried again",
     async () => {
-      const at = Date.now();
-      const hash = "0".repeat(64);
-      await fake.store.journal.commit([
-        fake.store.plugins.sentRow("probe", {
-          key: "c",
-          to: "",
-          hash,
-          state: "sending",
-          at,
-        }),
-      ]);
-      await using again = await fakeHost({ store: fake.store });
-      assert.equal(
-        (await fake.store.plugins.sent("probe", "c"))?.state,
-        "unknown",
-      );
-      await again.grant("probe", fake.config.granted["probe"]);
-      await assert.rejects(
-        again.host.send("probe", { key: "c", to: "", text: "x" }),
-        /nobody knows whether it was sent/,
-      );
+      const { id } = await take("f", "refuse");
+      await reached(id, "failed");
+      const row = fake.states.findLast((one) => one.id === id);
+      assert.match(row?.lastError ?? "", /network is down/);
+      assert.ok((row?.due ?? 0) > (row?.updatedAt ?? 0));
+      await fake.courier.drop(id, "owner");
     },
   );
-  await t.step("long texts are cut at paragraphs", () => {
-    const text = `${"a".repeat(60)}\n\n${"b".repeat(60)}`;
-    assert.deepEqual(chunks(text, 100), ["a".repeat(60), "b".repeat(60)]);
-    assert.deepEqual(chunks("x".repeat(250), 100).map((c) => c.length), [
-      100,
-      100,
-      50,
-    ]);
-    assert.deepEqual(chunks("", 100), [""]);
+  await t.step("a guest queues nothing where it was not granted", async () => {
+    const before = fake.states.length;
+    const request = { to: "probe", text: "from me", address: "c2" };
+    const answer = await fake.ask("message", request);
+    assert.equal(answer["ok"], false);
+    assert.equal(fake.states.length, before);
   });
 });
 

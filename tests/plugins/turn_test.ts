@@ -1,7 +1,8 @@
 /** Plugins in a turn: their tools' words, and their hooks at every point. */
+import { FakeChannel, fakeInbox } from "../fakes/channel.ts";
 import assert from "node:assert/strict";
 import { makePluginWorld } from "../../src/agent/plugin_world.ts";
-import { peerAuthority, pluginAuthority } from "../../src/auth/principal.ts";
+import { pluginAuthority } from "../../src/auth/principal.ts";
 import type { HookPoint } from "../../src/core/hooks.ts";
 import { label } from "../../src/core/label.ts";
 import { silentLog } from "../../src/core/log.ts";
@@ -9,7 +10,6 @@ import type { TurnEvent } from "../../src/core/turn.ts";
 import { systemClock } from "../../src/core/time.ts";
 import { GuardConfig } from "../../src/guard/config.ts";
 import { toRules } from "../../src/guard/rules.ts";
-import { PluginsConfig } from "../../src/plugins/config.ts";
 import { collect, fakeHouse, request } from "../fakes/house.ts";
 import { calls, Gate, says, type Step } from "../fakes/models.ts";
 import { type FakeHost, fakeHost, probe } from "../fakes/plugins.ts";
@@ -286,16 +286,19 @@ Deno.test("a plugin's tool answers in nobody's name", async () => {
 
 Deno.test("the world of plugins: who is paired, what the owner is told, what may leave", async (t) => {
   await using house = await fakeHouse({ forever: says("hello back") });
-  const config = PluginsConfig.parse({
-    granted: { chat: { senders: [{ account: "a", id: "ann" }] } },
-  });
   let rules = toRules(GuardConfig.parse({}));
   const changed: string[] = [];
+  const listed = [{ account: "a", id: "ann" }];
+  await using carried = fakeInbox(house, {
+    channel: new FakeChannel("plugin:chat"),
+    account: "a",
+    rules: { policy: "allowlist", listed },
+  });
+  const { channel, courier, inbox } = carried;
   const world = makePluginWorld({
     store: house.store,
-    turns: house.desk,
-    config: () => config,
-    peerAuthority,
+    receive: (event) => inbox.receive(event),
+    courier,
     pluginAuthority,
     rules: () => rules,
     onSession: (key) => changed.push(key),
@@ -315,7 +318,6 @@ Deno.test("the world of plugins: who is paired, what the owner is told, what may
     receivedAt: 1,
     ...change,
   });
-  const nowhere = () => Promise.resolve();
   await t.step("strangers start nothing", async () => {
     const rows = [
       { sender: { id: "bob" } },
@@ -323,25 +325,24 @@ Deno.test("the world of plugins: who is paired, what the owner is told, what may
       { channel: "plugin:other" },
     ];
     for (const [n, change] of rows.entries()) {
-      const got = await world.receive(inbound(`s${n}`, change), nowhere);
+      const got = await world.receive(inbound(`s${n}`, change));
       assert.deepEqual(got, { accepted: false, reason: "unpaired" });
     }
     const group = { chat: { kind: "group" as const, id: "c" } };
-    assert.deepEqual(await world.receive(inbound("g", group), nowhere), {
+    assert.deepEqual(await world.receive(inbound("g", group)), {
       accepted: false,
-      reason: "refused",
+      reason: "unpaired",
     });
     assert.equal(await house.store.sessions.count(), 0);
   });
   await t.step("a paired one is answered as a peer, once", async () => {
     const replied = Promise.withResolvers<string>();
-    const got = await world.receive(inbound("m1"), (text) => {
-      replied.resolve(text);
-      return Promise.resolve();
-    });
+    channel.after = ({ text }) => replied.resolve(text);
+    const got = await world.receive(inbound("m1"));
     assert.equal(got.accepted, true);
     assert.equal(await replied.promise, "hello back");
-    const again = await world.receive(inbound("m1"), nowhere);
+    assert.equal(channel.shown[0]?.destination.chat, "c");
+    const again = await world.receive(inbound("m1"));
     assert.deepEqual(again, { accepted: false, reason: "duplicate" });
     const [session] = await house.store.sessions.list({ limit: 1 });
     assert.equal(session?.key, "agent:main:plugin-chat:a:dm:ann");
