@@ -11,7 +11,7 @@ import type { Authority, Scope } from "../core/authority.ts";
 import type { Label } from "../core/label.ts";
 import type { Destination, Effect } from "../core/tool.ts";
 import type { PolicyLine } from "./config.ts";
-import { type Place, placesOf } from "./destinations.ts";
+import { parsedUrl, type Place, placesOf } from "./destinations.ts";
 import { siteOf } from "./links.ts";
 import { lineSpeaks, namesTool, type PolicyFacts } from "./policy.ts";
 import { covers, type Remembered } from "./remembered.ts";
@@ -53,7 +53,7 @@ export interface ContextFacts {
   /** Whether an address, spelled so, stands in a part that was read. */
   hasLink(link: string): boolean;
   /** Why a URL may carry private text; nothing when it is plain. */
-  whyNotPlain(url: URL): string | undefined;
+  whyNotPlain(url: Readonly<URL>): string | undefined;
 }
 
 /** Lets a job, an agent or a sender do one thing unasked. */
@@ -349,7 +349,7 @@ class Judge {
         this.#pass("fetch", `"${place.value}" was named`);
         continue;
       }
-      const url = URL.parse(place.value);
+      const url = parsedUrl(place.value);
       if (url === null) {
         return this.#say("ask", "fetch", `"${place.value}" is no address`);
       }

@@ -53,16 +53,39 @@ export function normalUrl(text: string): string | undefined {
   if (url === null || url.username !== "" || url.password !== "") {
     return undefined;
   }
-  url.hash = "";
-  url.hostname = url.hostname.replace(/\.$/, "");
-  const plain = (part: string) =>
-    part.replaceAll(
-      UNRESERVED,
-      (_, hex) => String.fromCharCode(parseInt(hex, 16)),
-    );
-  url.pathname = plain(url.pathname);
-  url.search = plain(url.search);
+  // Each assignment is another parse, so only what is not so already is set.
+  if (url.href.includes("#")) url.hash = "";
+  if (url.hostname.endsWith(".")) {
+    url.hostname = url.hostname.replace(/\.$/, "");
+  }
+  if (url.href.includes("%")) {
+    const plain = (part: string) =>
+      part.replaceAll(
+        UNRESERVED,
+        (_, hex) => String.fromCharCode(parseInt(hex, 16)),
+      );
+    url.pathname = plain(url.pathname);
+    url.search = plain(url.search);
+  }
+  remember(url.href, url);
   return url.href;
+}
+
+const PARSED_MAX = 256;
+const parsed = new Map<string, URL>();
+
+function remember(text: string, url: URL): void {
+  if (parsed.size >= PARSED_MAX) parsed.clear();
+  parsed.set(text, url);
+}
+
+/** An address parsed, once for all who ask. Nobody may change it. */
+export function parsedUrl(text: string): Readonly<URL> | null {
+  const known = parsed.get(text);
+  if (known !== undefined) return known;
+  const url = URL.parse(text);
+  if (url !== null) remember(text, url);
+  return url;
 }
 
 const MAIL = /^(?:mailto:)?([^\s@<>"]{1,64})@([^\s@<>"]{1,253})$/i;

@@ -156,7 +156,7 @@ class Facts implements ContextFacts {
     return false;
   }
 
-  whyNotPlain(url: URL): string | undefined {
+  whyNotPlain(url: Readonly<URL>): string | undefined {
     if (this.#secret === undefined) {
       this.#secret = [];
       for (const [message, part] of partsOf(this.#messages)) {

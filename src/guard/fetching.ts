@@ -45,9 +45,17 @@ export class WindowIndex {
     }
   }
 
-  mayHold(hash: number): boolean {
-    const at = hash & this.#mask;
-    return ((this.#bits[at >>> 5] ?? 0) & (1 << (at & 31))) !== 0;
+  /** Whether a window of a text, whose hashes these are, stands in this one. */
+  holds(folded: string, windows: Int32Array): boolean {
+    const bits = this.#bits;
+    const mask = this.#mask;
+    for (let n = 0; n < windows.length; n++) {
+      const at = (windows[n] ?? 0) & mask;
+      if (((bits[at >>> 5] ?? 0) & (1 << (at & 31))) === 0) continue;
+      const window = folded.slice(n, n + FETCH_LIMITS.windowChars);
+      if (this.folded.includes(window)) return true;
+    }
+    return false;
   }
 }
 
@@ -102,6 +110,7 @@ export function indexOfPart(part: Part, text: string): WindowIndex {
 }
 
 function percentDecoded(text: string): string {
+  if (!text.includes("%")) return text;
   let decoded = text;
   for (let n = 0; n < FETCH_LIMITS.decodesMax; n++) {
     let next: string;
@@ -172,6 +181,7 @@ function* readings(text: string): Generator<string, void, undefined> {
   yield folded;
   yield reversed(folded);
   yield rotated(folded);
+  if (plain.length < 16) return;
   for (const [run] of plain.matchAll(/[A-Za-z0-9+/_=-]{16,}/g)) {
     for (const decoded of base64Texts(run)) yield fold(decoded);
   }
@@ -192,14 +202,8 @@ export interface Known {
 
 function holdsWindow(folded: string, secret: readonly WindowIndex[]): boolean {
   const windows = hashes(folded);
-  for (const index of secret) {
-    for (let n = 0; n < windows.length; n++) {
-      if (!index.mayHold(windows[n] ?? 0)) continue;
-      const window = folded.slice(n, n + FETCH_LIMITS.windowChars);
-      if (index.folded.includes(window)) return true;
-    }
-  }
-  return false;
+  return windows.length > 0 &&
+    secret.some((index) => index.holds(folded, windows));
 }
 
 /** An opaque piece: long, and no words. */
@@ -216,21 +220,28 @@ function isOpaque(run: string): boolean {
 /**
  * Why a URL may carry something private out, or `undefined` when it is plain.
  */
-export function whyNotPlain(url: URL, known: Known): string | undefined {
+export function whyNotPlain(
+  url: Readonly<URL>,
+  known: Known,
+): string | undefined {
   if (url.username !== "" || url.password !== "") {
     return "it carries a user name or password";
   }
   if (url.href.length > FETCH_LIMITS.urlCharsMax) return "it is too long";
   const text = `${url.hostname} ${url.pathname} ${url.search}`;
+  if (known.secret.length === 0) return undefined;
+  const decoded = percentDecoded(text);
   // The owner's own plain words are what they asked to be looked for.
-  const others = percentDecoded(text).split(/([^\p{L}]+)/u)
-    .map((word) => known.isOwnersWord(word) ? "\n" : word).join("");
-  for (const reading of readings(others.replaceAll("\n", " "))) {
+  const others = decoded.replaceAll(
+    /\p{L}+/gu,
+    (word) => known.isOwnersWord(word) ? " " : word,
+  ).replaceAll("\n", " ");
+  for (const reading of readings(others)) {
     if (holdsWindow(reading, known.secret)) {
       return "it carries text of a private part";
     }
   }
-  for (const [run] of percentDecoded(text).matchAll(/[\p{L}\p{N}]{4,64}/gu)) {
+  for (const [run] of decoded.matchAll(/[\p{L}\p{N}]{4,64}/gu)) {
     if (!/\d/.test(run)) continue;
     const token = run.toLowerCase();
     if (
@@ -238,7 +249,6 @@ export function whyNotPlain(url: URL, known: Known): string | undefined {
       !known.isPublicText(run)
     ) return "it carries a number or code of a private part";
   }
-  if (known.secret.length === 0) return undefined;
   const runs = text.match(/[A-Za-z0-9+_=%~-]{2,}/g) ?? [];
   const isShort = runs.reduce((sum, run) => sum + run.length, 0) <=
     FETCH_LIMITS.newCharsMax;

@@ -7,7 +7,7 @@
  * @module
  */
 import type { Message, Part } from "../core/message.ts";
-import { normalUrl } from "./destinations.ts";
+import { normalUrl, parsedUrl } from "./destinations.ts";
 
 const LIMITS = { linksPerPart: 2_000, linkCharsMax: 2_048 } as const;
 
@@ -59,13 +59,37 @@ export function linksIn(part: Part): readonly string[] {
   return list;
 }
 
-/** The site of a URL: its host and port; `www.` is no site of its own. */
-export function siteOf(url: string): string {
-  return URL.parse(url)?.host.replace(/^www\./, "").replace(/\.$/, "") ?? "";
+const normal = new WeakMap<Part, ReadonlyMap<string, string | undefined>>();
+
+/** The same, each with how it is compared; read once. */
+function normalLinksIn(
+  part: Part,
+): ReadonlyMap<string, string | undefined> {
+  let links = normal.get(part);
+  if (links === undefined) {
+    links = new Map(linksIn(part).map((link) => [link, normalUrl(link)]));
+    normal.set(part, links);
+  }
+  return links;
 }
 
-/** The one site a part was fetched from, if it was. */
+/** The site of a URL: its host and port; `www.` is no site of its own. */
+export function siteOf(url: string): string {
+  return parsedUrl(url)?.host.replace(/^www\./, "").replace(/\.$/, "") ?? "";
+}
+
+const sources = new WeakMap<Part, { site: string | undefined }>();
+
+/** The one site a part was fetched from, if it was; read once. */
 export function sourceSite(part: Part): string | undefined {
+  let known = sources.get(part);
+  if (known === undefined) {
+    sources.set(part, known = { site: findSource(part) });
+  }
+  return known.site;
+}
+
+function findSource(part: Part): string | undefined {
   const sites = new Set(
     part.label.origins.filter(({ kind }) => kind === "web")
       .map(({ ref }) => siteOf(ref)),
@@ -97,8 +121,9 @@ export class ReadLinks {
         const site = part.kind === "tool_result" ? sourceSite(part) : undefined;
         if (site === undefined) continue;
         const known = this.#bySite.get(site) ?? new Set();
+        const urls = normalLinksIn(part);
         for (const link of read) {
-          const url = normalUrl(link);
+          const url = urls.get(link);
           if (url !== undefined) known.add(url);
         }
         this.#bySite.set(site, known);
@@ -113,6 +138,7 @@ export class ReadLinks {
 
   /** Whether a normal URL is a link of a page of the same site. */
   isOnItsSite(url: string): boolean {
+    if (this.#bySite.size === 0) return false;
     return this.#bySite.get(siteOf(url))?.has(url) ?? false;
   }
 }

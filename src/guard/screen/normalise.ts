@@ -47,8 +47,12 @@ const LOOKALIKES: Readonly<Record<string, string>> = {
   ɡ: "g",
 };
 
+/** Printable ASCII, tabs and line feeds: nothing to fold into another form. */
+const PLAIN = /^[\t\n\r -~]*$/;
+
 /** NFKC, without what is invisible. */
 export function normalise(text: string): string {
+  if (PLAIN.test(text)) return text;
   return text.normalize("NFKC").replaceAll(INVISIBLE, "");
 }
 
@@ -63,6 +67,9 @@ export function screenable(text: string): string {
 
 /** Letters and digits only: what is left when a text is spaced or spelled out. */
 export function fold(text: string): string {
+  if (PLAIN.test(text)) {
+    return text.toLowerCase().replaceAll(/[^a-z0-9]+/g, "");
+  }
   return normalise(text).toLowerCase().replaceAll(/[^\p{L}\p{N}]+/gu, "");
 }
 
