@@ -854,6 +854,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
         oldestDueMs: courier.oldestDueMs(),
         counts: courier.counts(),
       }),
+      guard: () => guarding.guard.meter,
       rssBytes: () => Deno.memoryUsage().rss,
     }),
   );

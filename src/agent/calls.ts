@@ -227,7 +227,8 @@ export async function* askOwner(
       : settled === "superseded"
       ? "a new message came instead of an answer, which counts as no"
       : "the owner said no";
-    return { verdict: "deny", rule: "approval", reason: why };
+    const rule = settled === "denied" ? "approval" : settled;
+    return { verdict: "deny", rule, reason: why };
   }
   try {
     // Used up before the effect, for exactly the call as it is now.

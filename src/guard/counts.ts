@@ -17,8 +17,16 @@ export interface GuardCounts {
   defused: number;
 }
 
+/** How often a rule said so: a policy line, an effect, the owner's answer. */
+export interface RuleCount {
+  rule: string;
+  verdict: Decision["verdict"];
+  count: number;
+}
+
 /** Counts, and says how often the owner is asked. */
 export class GuardMeter {
+  readonly #rules = new Map<string, RuleCount>();
   readonly #counts: GuardCounts = {
     allowed: 0,
     asked: 0,
@@ -29,7 +37,11 @@ export class GuardMeter {
     defused: 0,
   };
 
-  decided({ verdict }: Pick<Decision, "verdict">): void {
+  decided({ verdict, rule }: Pick<Decision, "verdict" | "rule">): void {
+    const key = `${rule} ${verdict}`;
+    const row = this.#rules.get(key);
+    if (row === undefined) this.#rules.set(key, { rule, verdict, count: 1 });
+    else row.count++;
     if (verdict === "allow") this.#counts.allowed++;
     else if (verdict === "ask") this.#counts.asked++;
     else this.#counts.denied++;
@@ -37,6 +49,11 @@ export class GuardMeter {
 
   add(name: "tasks" | "screened" | "redacted" | "defused", by = 1): void {
     this.#counts[name] += by;
+  }
+
+  /** Every rule that spoke; a question and its answer are two. */
+  get rules(): readonly RuleCount[] {
+    return [...this.#rules.values()];
   }
 
   get counts(): Readonly<GuardCounts> {

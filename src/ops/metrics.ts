@@ -11,6 +11,7 @@ import type { RunView } from "../agent/turns.ts";
 import { NANO } from "../core/cost.ts";
 import type { BudgetStanding } from "../core/methods.ts";
 import type { TurnEvent } from "../core/turn.ts";
+import type { RuleCount } from "../guard/counts.ts";
 import type { EgressCount } from "../egress/egress.ts";
 import type { UsageCall } from "../store/usage.ts";
 
@@ -30,6 +31,7 @@ export interface MetricsSources {
   gateway(): { sockets: number; preAuth: number; inFlight: number };
   egress(): readonly EgressCount[];
   budgets(): readonly BudgetStanding[];
+  guard(): { rules: readonly RuleCount[]; promptsPer100Tasks: number };
   rssBytes(): number;
   /** Messages on their way out. */
   outbox(): {
@@ -55,6 +57,17 @@ export const SERIES = {
     kind: "counter",
     help: "Decisions on tool calls, by tool and verdict",
     labels: ["tool", "verdict"],
+  },
+  carapace_decisions_total: {
+    kind: "counter",
+    help:
+      "Decisions by rule and verdict; answers are the rules approval, expired and superseded",
+    labels: ["rule", "verdict"],
+  },
+  carapace_prompts_per_100_turns: {
+    kind: "gauge",
+    help: "How often the owner was asked, for every hundred turns",
+    labels: [],
   },
   carapace_model_calls_total: {
     kind: "counter",
@@ -212,7 +225,8 @@ export class Metrics implements Disposable {
 
   /** What the gauges and the door say now. */
   #now(name: SeriesName): { labels: Labels; value: number }[] | undefined {
-    const { runs, gateway, egress, budgets, rssBytes, outbox } = this.#sources;
+    const { runs, gateway, egress, budgets, guard, rssBytes, outbox } =
+      this.#sources;
     const one = (value: number) => [{ labels: {}, value }];
     switch (name) {
       case "carapace_turns_running":
@@ -233,6 +247,13 @@ export class Metrics implements Disposable {
           labels: { caller, rule, verdict },
           value: count,
         }));
+      case "carapace_decisions_total":
+        return guard().rules.map(({ rule, verdict, count }) => ({
+          labels: { rule, verdict },
+          value: count,
+        }));
+      case "carapace_prompts_per_100_turns":
+        return one(guard().promptsPer100Tasks);
       case "carapace_budget_spent_ratio":
         return budgets().slice(0, VALUES_MAX).map((row) => ({
           labels: { scope: row.scope, name: row.name ?? "", meter: row.meter },

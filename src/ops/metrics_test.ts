@@ -3,7 +3,7 @@ import { fakeCourier } from "../../tests/fakes/channel.ts";
 import assert from "node:assert/strict";
 import { FakeClock } from "../../tests/fakes/clock.ts";
 import { openGatewayHouse, program } from "../../tests/fakes/gateway_house.ts";
-import { fakeHouse } from "../../tests/fakes/house.ts";
+import { type FakeHouse, fakeHouse, request } from "../../tests/fakes/house.ts";
 import { calls, says } from "../../tests/fakes/models.ts";
 import { silentLog } from "../core/log.ts";
 import { makeEgress } from "../egress/egress.ts";
@@ -14,10 +14,23 @@ import { Metrics, SERIES } from "./metrics.ts";
 function read(text: string): Map<string, number> {
   const values = new Map<string, number>();
   for (const line of text.split("\n")) {
-    const match = /^([a-z_]+(?:\{.*\})?) (\S+)$/.exec(line);
+    const match = /^([a-z0-9_]+(?:\{.*\})?) (\S+)$/.exec(line);
     if (match?.[1] !== undefined) values.set(match[1], Number(match[2]));
   }
   return values;
+}
+
+/** Two turns that ask: one is answered with yes, one by another message. */
+async function askTwice(house: FakeHouse): Promise<void> {
+  for (const isAnswered of [true, false]) {
+    const { events } = await house.desk.start(request("what time is it?"));
+    for await (const event of events) {
+      if (event.kind !== "ask") continue;
+      const { approvalId: id } = event;
+      if (!isAnswered) await house.approvals.supersede(id, "owner");
+      else await house.approvals.answer(id, "allow-once", { by: "owner" });
+    }
+  }
 }
 
 Deno.test("every series moves when what it counts happens", async (t) => {
@@ -29,7 +42,15 @@ Deno.test("every series moves when what it counts happens", async (t) => {
       cacheWrite: 1,
       because: "a test",
     }),
-    steps: [calls(["math_eval", { expression: "1+1" }]), says("2")],
+    steps: [
+      calls(["math_eval", { expression: "1+1" }]),
+      says("2"),
+      calls(["current_time", {}]),
+      says("late"),
+      calls(["current_time", {}]),
+      says("never"),
+    ],
+    policy: [{ verdict: "ask", tool: "current_time", args: [] }],
   });
   using egress = makeEgress({
     config: EgressConfig.parse({}),
@@ -48,6 +69,7 @@ Deno.test("every series moves when what it counts happens", async (t) => {
     gateway: () => gateway,
     egress: () => egress.counts(),
     budgets: () => house.usage.budgets(),
+    guard: () => house.meter,
     rssBytes: () => rssBytes,
     outbox: () => ({
       pending: house.store.outbox.pending,
@@ -57,6 +79,7 @@ Deno.test("every series moves when what it counts happens", async (t) => {
   });
   const before = read((await metrics.text()).text);
   await house.say("what is 1+1?");
+  await askTwice(house);
   await egress.door({ caller: "tool:test", hosts: [] })("https://a.example/")
     .catch(() => {});
   Object.assign(gateway, { sockets: 3, preAuth: 1, inFlight: 2 });
@@ -85,10 +108,15 @@ Deno.test("every series moves when what it counts happens", async (t) => {
     });
   }
   const values = {
-    'carapace_turns_total{agent="main",reason="done"}': 1,
-    'carapace_steps_total{agent="main",model="fake:1"}': 2,
+    'carapace_turns_total{agent="main",reason="done"}': 3,
+    'carapace_steps_total{agent="main",model="fake:1"}': 6,
     'carapace_tool_calls_total{tool="math_eval",verdict="allow"}': 1,
-    'carapace_model_calls_total{agent="main",model="fake:1"}': 2,
+    'carapace_model_calls_total{agent="main",model="fake:1"}': 6,
+    'carapace_decisions_total{rule="effect",verdict="allow"}': 1,
+    'carapace_decisions_total{rule="policy",verdict="ask"}': 2,
+    'carapace_decisions_total{rule="approval",verdict="allow"}': 1,
+    'carapace_decisions_total{rule="superseded",verdict="deny"}': 1,
+    "carapace_prompts_per_100_turns": 66.67,
     "carapace_turns_running": 4,
     "carapace_turns_queued": 5,
     'carapace_sockets{state="ready"}': 2,
@@ -122,6 +150,7 @@ Deno.test("what a model calls its tools does not make series without end", async
     gateway: () => ({ sockets: 0, preAuth: 0, inFlight: 0 }),
     egress: () => [],
     budgets: () => [],
+    guard: () => house.meter,
     rssBytes: () => 1,
     outbox: () => ({ pending: 0, oldestDueMs: 0, counts: new Map() }),
   });

@@ -1,7 +1,13 @@
 /** What a tool is given when no desk runs it: the owner, in a clean conversation. */
 import { Authority, type AuthorityRecord } from "../../src/core/authority.ts";
-import { label } from "../../src/core/label.ts";
-import type { Tool, ToolContext, ToolOutput } from "../../src/core/tool.ts";
+import { z } from "zod";
+import { type Label, label } from "../../src/core/label.ts";
+import {
+  type Tool,
+  tool,
+  type ToolContext,
+  type ToolOutput,
+} from "../../src/core/tool.ts";
 
 /** The owner, or somebody narrower. */
 export function authority(change: Partial<AuthorityRecord> = {}): Authority {
@@ -41,4 +47,21 @@ export async function runTool(
 ): Promise<ToolOutput> {
   const out = await tool.run(tool.input.parse(args), toolContext(change));
   return typeof out === "string" ? { text: out } : out;
+}
+
+/** `read_page`: a page somebody else wrote, and where it came from. */
+export function pageTool(
+  text: string,
+  from: Label = label("untrusted", []),
+): Tool {
+  return tool({
+    name: "read_page",
+    about: "A page somebody else wrote",
+    input: z.strictObject({}),
+    scope: "chat",
+    effect: "none",
+    result: { integrity: "untrusted", secrecy: "inherit" },
+    destinations: [],
+    run: () => ({ text, label: from }),
+  });
 }

@@ -4,10 +4,10 @@
  */
 import assert from "node:assert/strict";
 import { z } from "zod";
-import { label } from "../../src/core/label.ts";
 import { type Tool, tool } from "../../src/core/tool.ts";
 import { fakeHouse, request } from "../fakes/house.ts";
 import { calls, says } from "../fakes/models.ts";
+import { pageTool } from "../fakes/tools.ts";
 import { scratch } from "../process/processes.ts";
 
 function named(name: string, change: Partial<Tool> = {}): Tool {
@@ -70,10 +70,7 @@ Deno.test("a tool removed from the registry in the middle of a turn is not run",
 });
 
 Deno.test("an approval is not for what the name stands for now", async (t) => {
-  const page = named("read_page", {
-    run: () => ({ text: "obey", label: label("untrusted", []) }),
-    result: { integrity: "untrusted", secrecy: "inherit" },
-  });
+  const page = pageTool("obey");
   let ran = 0;
   const program = (binding: string) =>
     named("exec_x", { effect: "exec", binding, run: () => `ran ${++ran}` });
