@@ -58,6 +58,19 @@ import { openSpending, type Spending } from "./guard/spending.ts";
 import { noticePayload, UsageDesk } from "./guard/usage_desk.ts";
 import type { LogRing } from "./ops/log_ring.ts";
 import { Metrics } from "./ops/metrics.ts";
+import {
+  channelsProbe,
+  configurationProbe,
+  diskProbe,
+  lagProbe,
+  memoryProbe,
+  outboxProbe,
+  postureProbe,
+  ProvidersProbe,
+  type Reachable,
+  storeProbe,
+} from "./ops/probes.ts";
+import { LoopLag } from "./ops/loop_lag.ts";
 import { type Probe, Readiness } from "./ops/ready.ts";
 import { PluginRoom, type PluginRoomDeps } from "./plugins/room.ts";
 import { demoRow } from "./providers/demo.ts";
@@ -337,9 +350,6 @@ async function openPurse(
   return { spending, usage: new UsageDesk({ rows, spending, config, clock }) };
 }
 
-/** How long a message may wait past its time before readiness says so. */
-const OUTBOX_LATE_MS = 300_000;
-
 /** The rules of every account of every channel, as the configuration has them. */
 function senderRules(
   { plugins }: Settings,
@@ -608,46 +618,45 @@ function gatewayDeps(
   };
 }
 
+/** What readiness is made of: a room with more to say adds a row. */
 function probes(
-  options: HouseOptions,
-  store: Store,
-  { channels, courier }: Pick<ChannelRooms, "channels" | "courier">,
+  { safeMode, posture, stateDir }: HouseOptions,
+  rooms: {
+    store: Store;
+    lag: LoopLag;
+    providers: ProvidersProbe;
+    channels: ChannelRooms;
+    settings(): Settings;
+  },
 ): Probe[] {
-  const { safeMode, posture } = options;
+  const { store, lag, providers, settings } = rooms;
+  const { channels, courier } = rooms.channels;
+  const config = () => settings().health;
   return [
-    { name: "store", run: async () => void await store.probe() },
-    {
-      name: "posture",
-      run: () => {
-        if (posture.refused === posture.tried || posture.sandboxOff) return;
-        throw new AppError("forbidden", "the sandbox is open");
-      },
-    },
-    {
-      name: "channels",
-      run: () => {
-        const bad = channels.states().filter(({ state }) => state !== "ready");
-        if (bad.length === 0) return;
-        const names = bad.map(({ channel }) => channel).join(", ");
-        throw new AppError("upstream", `failing: ${names}`);
-      },
-    },
-    {
-      name: "outbox",
-      run: () => {
-        const lateMs = courier.oldestDueMs();
-        if (safeMode !== undefined || lateMs < OUTBOX_LATE_MS) return;
-        const late = Math.round(lateMs / 1000);
-        throw new AppError("upstream", `a message is ${late} s late`);
-      },
-    },
-    {
-      name: "configuration",
-      run: () => {
-        if (safeMode !== undefined) throw new AppError("bad_input", safeMode);
-      },
-    },
+    storeProbe(store),
+    postureProbe(posture),
+    configurationProbe(safeMode),
+    providers,
+    channelsProbe(() => channels.states()),
+    ...safeMode === undefined ? [outboxProbe(() => courier.oldestDueMs())] : [],
+    lagProbe(lag, config),
+    diskProbe(stateDir, config),
+    memoryProbe(config),
   ];
+}
+
+/** The providers that agents' models are of, each asked for its models. */
+function reachables(engine: Engine, settings: Settings): Reachable[] {
+  const models = Object.values(settings.agents).map(({ model }) => model);
+  const found = new Map<string, Reachable>();
+  for (const name of [engine.model.model, ...models]) {
+    if (name === undefined) continue;
+    const provider = findModel(engine.router, name)?.provider;
+    if (provider === undefined) continue;
+    const ask = (signal: AbortSignal) => provider.models(signal);
+    found.set(provider.id, { name: provider.id, ask });
+  }
+  return [...found.values()];
 }
 
 /** What tools may ask of the rest of the house. */
@@ -839,7 +848,17 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     courier.start();
     await plugins.hooks.run(gatewayEvent("gateway_start"));
   }
-  const readiness = new Readiness(probes(options, store, channels), clock);
+  const lag = opening.use(new LoopLag());
+  const providers = opening.use(
+    new ProvidersProbe(() => reachables(engine, settings), clock),
+  );
+  const readiness = new Readiness(
+    probes(options, {
+      ...{ store, lag, providers, channels },
+      settings: () => settings,
+    }),
+    clock,
+  );
   const metrics = opening.use(
     new Metrics({
       watchTurns: (listener) => desk.watch(listener),
@@ -856,6 +875,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       }),
       guard: () => guarding.guard.meter,
       rssBytes: () => Deno.memoryUsage().rss,
+      lag,
     }),
   );
   const gateway = opened = opening.use(

@@ -19,6 +19,7 @@ import { type Need, need, type NeedKind } from "./core/needs.ts";
 import { denyAddressesV6, denyRanges, isIpv4 } from "./egress/cidr.ts";
 import { egressNeeds } from "./egress/config.ts";
 import { GatewayConfig, gatewayNeeds } from "./gateway/config.ts";
+import { healthNeeds } from "./ops/config.ts";
 import { pluginNeeds, wasiNeeds } from "./plugins/config.ts";
 import { pathsOfVerb } from "./plugins/verb_paths.ts";
 import { providerNeeds } from "./providers/registry.ts";
@@ -116,13 +117,18 @@ export function permissionsFor(
     const variables = variableNeeds(facts.variables ?? []);
     const own = clientNeeds(gateway, facts);
     const plugins = verb === "plugin" ? pluginVerbNeeds(settings, facts) : [];
-    return collect([...common, ...own, ...names, ...variables, ...plugins]);
+    const doctor = verb === "doctor" ? doctorNeeds() : [];
+    return collect([
+      ...[...common, ...own, ...names, ...variables],
+      ...[...plugins, ...doctor],
+    ]);
   }
   checkRoots(settings.tools.roots, facts);
   checkRoots(settings.tools.untrustedRoots, facts);
   checkWorkspaces(settings.agents, facts);
   return collect([
     ...common,
+    ...healthNeeds(),
     ...variableNeeds(facts.variables ?? []),
     ...vendorNeeds(settings, facts),
     ...egressNeeds(settings.egress),
@@ -150,7 +156,8 @@ export function safePermissions(verb: string, facts: Facts): Permissions {
     ...configNeeds(facts),
     ...envNeeds(ENV_NAMES),
     ...variableNeeds(harmless),
-    ...verb === "start" ? [] : clientNeeds(gateway, facts),
+    ...verb === "start" ? healthNeeds() : clientNeeds(gateway, facts),
+    ...verb === "doctor" ? doctorNeeds() : [],
   ]);
 }
 
@@ -293,6 +300,11 @@ function clientNeeds(gateway: GatewayConfig, facts: Facts): Need[] {
     );
   }
   return needs;
+}
+
+/** What `carapace doctor` asks the system. */
+function doctorNeeds(): Need[] {
+  return [need("sys", "statfs", "how full the disk is")];
 }
 
 /** What `carapace plugin …` works on: the paths and the host its caller names. */

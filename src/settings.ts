@@ -16,7 +16,7 @@ import { EgressConfig } from "./egress/config.ts";
 import { GatewayConfig } from "./gateway/config.ts";
 import { BudgetsConfig } from "./guard/budget.ts";
 import { GuardConfig } from "./guard/config.ts";
-import { LogConfig } from "./ops/config.ts";
+import { HealthConfig, LogConfig } from "./ops/config.ts";
 import { PluginsConfig } from "./plugins/config.ts";
 import { ProvidersConfig } from "./providers/config.ts";
 import { ModelsConfig } from "./providers/models.ts";
@@ -47,6 +47,7 @@ export const Settings = z.strictObject({
   plugins: PluginsConfig,
   store: StoreConfig,
   log: LogConfig,
+  health: HealthConfig,
 }).superRefine(({ agents, bindings, plugins, tools }, context) => {
   const runsPrograms = Object.keys(tools.exec?.commands ?? {}).length > 0;
   for (const [id, { channel, policy }] of Object.entries(plugins.granted)) {

@@ -15,6 +15,7 @@ const ReadyAnswer = z.object({
     name: z.string(),
     ok: z.boolean(),
     why: z.string().optional(),
+    fix: z.string().optional(),
   })).default([]),
 });
 
@@ -34,11 +35,11 @@ export async function fetchReadiness(
       detail: answer.status,
     }];
   }
-  return answer.checks.map(({ name, ok, why }) => ({
+  return answer.checks.map(({ name, ok, why, fix }) => ({
     name: `ready: ${name}`,
     state: ok ? "ok" : "fail",
     detail: why ?? "works",
-    ...(ok ? {} : { fix: "Look at the gateway's log" }),
+    ...(ok ? {} : { fix: fix ?? "Look at the gateway's log" }),
   }));
 }
 

@@ -118,6 +118,8 @@ export interface ReadyCheck {
   name: string;
   ok: boolean;
   why?: string | undefined;
+  /** What repairs it. */
+  fix?: string | undefined;
 }
 
 /** Everything the gateway needs. */

@@ -14,10 +14,10 @@ import type { TurnEvent } from "../core/turn.ts";
 import type { RuleCount } from "../guard/counts.ts";
 import type { EgressCount } from "../egress/egress.ts";
 import type { UsageCall } from "../store/usage.ts";
+import { LAG_BOUNDS, type LoopLag } from "./loop_lag.ts";
 
 /** Label values of one series; what comes after is counted as `other`. */
 const VALUES_MAX = 500;
-const LAG_EVERY_MS = 500;
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -39,6 +39,7 @@ export interface MetricsSources {
     oldestDueMs: number;
     counts: ReadonlyMap<string, number>;
   };
+  lag: Pick<LoopLag, "histogram">;
 }
 
 /** The names, kinds and meanings of all series. */
@@ -130,8 +131,8 @@ export const SERIES = {
     labels: ["scope", "name", "meter"],
   },
   carapace_event_loop_lag_seconds: {
-    kind: "gauge",
-    help: "The longest delay of a timer since the last scrape",
+    kind: "histogram",
+    help: "How late a timer came, looked at twice a second",
     labels: [],
   },
   carapace_resident_bytes: {
@@ -141,7 +142,11 @@ export const SERIES = {
   },
 } as const satisfies Record<
   string,
-  { kind: "counter" | "gauge"; help: string; labels: readonly string[] }
+  {
+    kind: "counter" | "gauge" | "histogram";
+    help: string;
+    labels: readonly string[];
+  }
 >;
 type SeriesName = keyof typeof SERIES;
 
@@ -153,21 +158,12 @@ export class Metrics implements Disposable {
     Map<string, { labels: Labels; value: number }>
   >();
   readonly #stack = new DisposableStack();
-  #lagMs = 0;
   #registry: Promise<{ type: string; text(): Promise<string> }> | undefined;
 
   constructor(sources: MetricsSources) {
     this.#sources = sources;
     this.#stack.use(sources.watchTurns((event, run) => this.#turn(event, run)));
     this.#stack.use(sources.watchCalls((call) => this.#call(call)));
-    let last = performance.now();
-    const timer = setInterval(() => {
-      const now = performance.now();
-      this.#lagMs = Math.max(this.#lagMs, now - last - LAG_EVERY_MS);
-      last = now;
-    }, LAG_EVERY_MS);
-    Deno.unrefTimer(timer);
-    this.#stack.defer(() => clearInterval(timer));
   }
 
   [Symbol.dispose](): void {
@@ -259,11 +255,6 @@ export class Metrics implements Disposable {
           labels: { scope: row.scope, name: row.name ?? "", meter: row.meter },
           value: row.share,
         }));
-      case "carapace_event_loop_lag_seconds": {
-        const lag = Math.max(0, this.#lagMs) / 1000;
-        this.#lagMs = 0;
-        return one(lag);
-      }
       case "carapace_outbox_changes_total":
         return [...outbox().counts].map(([state, value]) => ({
           labels: { state },
@@ -293,6 +284,7 @@ export class Metrics implements Disposable {
         labelNames: [...labels],
         registers: [registry],
       };
+      if (kind === "histogram") continue;
       if (kind === "counter") {
         new Counter({
           ...common,
@@ -318,6 +310,30 @@ export class Metrics implements Disposable {
   async text(): Promise<{ type: string; text: string }> {
     this.#registry ??= this.#open();
     const { type, text } = await this.#registry;
-    return { type, text: await text() };
+    const lines = histogramLines("carapace_event_loop_lag_seconds", {
+      bounds: LAG_BOUNDS,
+      ...this.#sources.lag.histogram(),
+    });
+    return { type, text: await text() + lines };
   }
+}
+
+/** A histogram that is counted elsewhere, in Prometheus's text format. */
+function histogramLines(
+  name: SeriesName,
+  { bounds, counts, count, sumS }: {
+    bounds: readonly number[];
+    counts: readonly number[];
+    count: number;
+    sumS: number;
+  },
+): string {
+  let below = 0;
+  const buckets = bounds.map((bound, n) => {
+    below += counts[n] ?? 0;
+    return `${name}_bucket{le="${bound}"} ${below}\n`;
+  });
+  return `\n# HELP ${name} ${SERIES[name].help}\n# TYPE ${name} histogram\n` +
+    `${buckets.join("")}${name}_bucket{le="+Inf"} ${count}\n` +
+    `${name}_sum ${sumS}\n${name}_count ${count}\n`;
 }

@@ -8,6 +8,7 @@ import { calls, says } from "../../tests/fakes/models.ts";
 import { silentLog } from "../core/log.ts";
 import { makeEgress } from "../egress/egress.ts";
 import { EgressConfig } from "../egress/config.ts";
+import { LoopLag } from "./loop_lag.ts";
 import { Metrics, SERIES } from "./metrics.ts";
 
 /** Every line's value by its name and labels. */
@@ -62,6 +63,7 @@ Deno.test("every series moves when what it counts happens", async (t) => {
   let rssBytes = 1;
   await using carried = fakeCourier(house.store);
   const { courier } = carried;
+  using lag = new LoopLag();
   using metrics = new Metrics({
     watchTurns: (listener) => house.desk.watch(listener),
     watchCalls: (listener) => house.spending.watch(listener),
@@ -76,6 +78,7 @@ Deno.test("every series moves when what it counts happens", async (t) => {
       oldestDueMs: courier.oldestDueMs(),
       counts: courier.counts(),
     }),
+    lag,
   });
   const before = read((await metrics.text()).text);
   await house.say("what is 1+1?");
@@ -91,11 +94,7 @@ Deno.test("every series moves when what it counts happens", async (t) => {
     parts: [{ kind: "text", text: "hi", label: PUBLIC_OWNER }],
     by: "owner",
   });
-  // A timer that comes late is what lag is: hold the thread once.
-  await new Promise((resolve) => setTimeout(resolve, 10));
-  const until = performance.now() + 700;
-  while (performance.now() < until);
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  lag.note(70);
   const { type, text } = await metrics.text();
   const after = read(text);
   assert.match(type, /^text\/plain; version=0\.0\.4/);
@@ -143,6 +142,7 @@ Deno.test("what a model calls its tools does not make series without end", async
     ),
     forever: says("enough"),
   });
+  using lag = new LoopLag();
   using metrics = new Metrics({
     watchTurns: (listener) => house.desk.watch(listener),
     watchCalls: (listener) => house.spending.watch(listener),
@@ -153,6 +153,7 @@ Deno.test("what a model calls its tools does not make series without end", async
     guard: () => house.meter,
     rssBytes: () => 1,
     outbox: () => ({ pending: 0, oldestDueMs: 0, counts: new Map() }),
+    lag,
   });
   await house.say("go");
   const { text } = await metrics.text();

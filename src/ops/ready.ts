@@ -11,11 +11,19 @@ export interface ReadyCheck {
   name: string;
   ok: boolean;
   why?: string;
+  /** What repairs it. */
+  fix?: string;
 }
 
-/** A check as it is given: resolves, or throws why not. */
+/**
+ * A check as it is given: resolves, or throws why not. A room that has
+ * something to be ready about (a queue, a connection) gives the house a row.
+ */
 export interface Probe {
-  name: string;
+  /** A word in `snake_case`: it is read by programs. */
+  readonly name: string;
+  /** What repairs it, when it failed. */
+  readonly fix?: string;
   run(): Promise<void> | void;
 }
 
@@ -45,17 +53,19 @@ export class Readiness {
     return { ok: checks.every((check) => check.ok), checks };
   }
 
-  async #run({ name, run }: Probe): Promise<ReadyCheck> {
+  async #run(probe: Probe): Promise<ReadyCheck> {
+    const { name, fix } = probe;
     const done = new AbortController();
     const late = this.#clock.sleep(PROBE_MS, done.signal).then(() => {
       throw new DOMException(`no answer in ${PROBE_MS} ms`, "TimeoutError");
     });
     late.catch(() => {});
     try {
-      await Promise.race([Promise.resolve().then(run), late]);
+      await Promise.race([Promise.resolve().then(() => probe.run()), late]);
       return { name, ok: true };
     } catch (error) {
-      return { name, ok: false, why: errorText(error) };
+      const why = errorText(error);
+      return { name, ok: false, why, ...(fix === undefined ? {} : { fix }) };
     } finally {
       done.abort();
     }
