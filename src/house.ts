@@ -34,6 +34,7 @@ import { Channels } from "./channels/channels.ts";
 import { Courier } from "./channels/courier.ts";
 import { WebhookChannel } from "./channels/webhook.ts";
 import type { Env } from "./config/env.ts";
+import { openSecrets } from "./config/secrets.ts";
 import { storeKey } from "./config/store_key.ts";
 import { AppError, errorText } from "./core/errors.ts";
 import { PUBLIC_OWNER } from "./core/label.ts";
@@ -56,6 +57,7 @@ import { SenderDoor, type SenderRules } from "./guard/senders.ts";
 import { CLASSIFIER_PROMPT } from "./guard/screen/classifier.ts";
 import { openSpending, type Spending } from "./guard/spending.ts";
 import { noticePayload, UsageDesk } from "./guard/usage_desk.ts";
+import { ConfigDesk } from "./ops/config_desk.ts";
 import type { LogRing } from "./ops/log_ring.ts";
 import { Metrics } from "./ops/metrics.ts";
 import {
@@ -82,7 +84,8 @@ import {
 import { windowOf } from "./providers/models.ts";
 import { priceOf } from "./providers/prices.ts";
 import { makeRouter, type Router } from "./providers/route.ts";
-import type { Settings } from "./settings.ts";
+import { programsOf, startProblems } from "./plan.ts";
+import { Settings } from "./settings.ts";
 import { makeCipher } from "./store/cipher.ts";
 import { lockState, readHolder } from "./store/files.ts";
 import { memorySpace } from "./store/memory.ts";
@@ -134,6 +137,8 @@ export interface House extends AsyncDisposable {
   readonly model: { model: string; because: string };
   /** How to get a real model, when the only one is a stand-in. */
   readonly setupHint: string | undefined;
+  /** What the gateway may be configured with, and what it was. */
+  readonly configuration: Pick<ConfigDesk<Settings>, "record">;
   /** Takes new limits, agents, policy and tools; they hold from the next turn. */
   adopt(settings: Settings): void;
   /** Goes on with turns that a crash or a stop cut off. How many. */
@@ -514,6 +519,39 @@ function tellOfPairing(event: PairEvent, gateway: Gateway | undefined): void {
   gateway?.publish(`${of}.pair.resolved`, payload);
 }
 
+/** The configuration as the owner reads and writes it from outside. */
+function openConfiguration(
+  { stateDir, env, clock, log }: HouseOptions,
+  { journal, audit, configRevisions: revisions }: Store,
+): ConfigDesk<Settings> {
+  const secrets = openSecrets({ dir: stateDir, env });
+  const placed: Env = {
+    get: (name) => name === "CARAPACE_STATE_DIR" ? stateDir : env.get(name),
+  };
+  return new ConfigDesk<Settings>({
+    schema: Settings,
+    stateDir,
+    env,
+    findSecret: (name) => secrets.find(name),
+    check: (loaded) => startProblems(placed, loaded),
+    programs: (value) => {
+      const { commands, mcp } = programsOf(value);
+      const named = (kind: string, programs: object) =>
+        Object.entries(programs).map(([name, one]) => [`${kind} ${name}`, one]);
+      return Object.fromEntries([
+        ...named("command", commands),
+        ...named("MCP server", mcp),
+      ]);
+    },
+    revisions,
+    journal,
+    audit,
+    version: VERSION,
+    clock,
+    log,
+  });
+}
+
 /** The gateway's view of the rest of the house. */
 function gatewayDeps(
   options: HouseOptions,
@@ -531,6 +569,7 @@ function gatewayDeps(
     spending: Spending;
     usage: UsageDesk;
     metrics: Metrics;
+    configuration: ConfigDesk<Settings>;
     settings(): Settings;
   },
 ): GatewayDeps {
@@ -571,6 +610,7 @@ function gatewayDeps(
     skills: async () => await rooms.toolbox.skills?.status() ?? [],
     logs: options.logs,
     audit: store.audit,
+    configuration: rooms.configuration,
     tokens: {
       create: async (input, maker) => {
         const { expiresInMs, agents, models, tools, integrity } = input;
@@ -878,6 +918,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       lag,
     }),
   );
+  const configuration = openConfiguration(options, store);
   const gateway = opened = opening.use(
     await openGateway(gatewayDeps(options, {
       store,
@@ -898,6 +939,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       spending,
       usage,
       metrics,
+      configuration,
       settings: () => settings,
     })),
   );
@@ -919,6 +961,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     desk,
     model: engine.model,
     setupHint: engine.setupHint,
+    configuration,
     adopt: (next) => {
       settings = next;
       if (options.safeMode === undefined) channels.adopt(next);

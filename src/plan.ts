@@ -12,7 +12,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import type { Grant } from "./cli/verb.ts";
 import { type Env, systemEnv } from "./config/env.ts";
 import { loadConfig, type Loaded } from "./config/load.ts";
-import { formatProblem } from "./config/problem.ts";
+import { formatProblem, type Problem } from "./config/problem.ts";
 import { stateDir, systemPlace } from "./config/state.ts";
 import { AppError } from "./core/errors.ts";
 import { Secret } from "./core/secret.ts";
@@ -67,6 +67,14 @@ export async function findFacts(
     env,
     os: Deno.build.os,
   };
+}
+
+/** What keeps a configuration that loads from being started with. */
+export async function startProblems(
+  env: Env,
+  loaded: Loaded<Settings>,
+): Promise<readonly Problem[]> {
+  return planFor("start", loaded, await findFacts(env, loaded)).problems;
 }
 
 /** Loads the configuration and computes what follows from it for a verb. */

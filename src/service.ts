@@ -319,6 +319,11 @@ async function followConfig(
     if (isWider || isCold || isRenewed) {
       const permissions = isWider ? "others" : "the same";
       log("info", "config.restart", { permissions });
+      await house.configuration.record("file");
+      house.gateway.publish("config.changed", {
+        hash: next.loaded.hash,
+        restart: true,
+      });
       return end({
         code: EXIT.restart,
         why: "the configuration changed",
@@ -328,7 +333,11 @@ async function followConfig(
     ({ loaded, plan } = { loaded: next.loaded, plan: next.plan });
     house.adopt(next.loaded.value);
     log("info", "config.adopted", { hash: next.loaded.hash.slice(0, 12) });
-    house.gateway.publish("config.changed", { hash: next.loaded.hash });
+    await house.configuration.record("file");
+    house.gateway.publish("config.changed", {
+      hash: next.loaded.hash,
+      restart: false,
+    });
   }
 }
 
@@ -402,6 +411,7 @@ export async function startService(args: readonly string[]): Promise<number> {
       },
       ...(safeMode === undefined ? {} : { safeMode }),
     });
+    if (safeMode === undefined) await house.configuration.record("start");
     const announce = async () => {
       const resumed = await house.resume();
       const { host, port } = house.gateway.address;

@@ -24,6 +24,7 @@ import { AppError } from "../core/errors.ts";
 import { Secret } from "../core/secret.ts";
 import { positionalsMax, readArgs, usageError } from "./args.ts";
 import { type Good, placesOf, showConfig } from "./config_view.ts";
+import { diffRevision, showRevisions, undoRevision } from "./config_history.ts";
 import { didYouMean } from "./help.ts";
 import { jsonLine, printable } from "./printable.ts";
 import { makePaint } from "./term.ts";
@@ -40,6 +41,9 @@ export const config: Verb = {
     "carapace config unset KEY [--base-hash HASH] [--json]",
     "carapace config validate [FILE] [--json]",
     "carapace config schema",
+    "carapace config revisions [--json]   (of a running gateway, as the next two)",
+    "carapace config diff [ID] [--json]",
+    "carapace config undo [ID] [--json]",
   ],
   examples: [
     "carapace config show",
@@ -47,6 +51,8 @@ export const config: Verb = {
     "carapace config set gateway.port 8080",
     "carapace config set providers.openai.apiKey '${secret:OPENAI_API_KEY}'",
     "carapace config validate ./carapace.jsonc",
+    "carapace config diff",
+    "carapace config undo",
   ],
   needs: "files",
   run: runConfig,
@@ -95,10 +101,19 @@ async function runConfig(io: Io, roof: Roof): Promise<number> {
       positionalsMax(positionals, 1);
       io.out(`${JSON.stringify(toJsonSchema(await roof.schema()), null, 2)}\n`);
       return EXIT.ok;
+    case "revisions":
+      positionalsMax(positionals, 1);
+      return await showRevisions(asked);
+    case "diff":
+      positionalsMax(positionals, 2);
+      return await diffRevision(asked, first);
+    case "undo":
+      positionalsMax(positionals, 2);
+      return await undoRevision(asked, first);
     default:
       throw usageError(
         form === undefined
-          ? "Say what to do: path, show, get, set, unset, validate or schema"
+          ? "Say what to do: path, show, get, set, unset, validate, schema, revisions, diff or undo"
           : `Unknown form "${form.slice(0, 40)}"`,
       );
   }

@@ -1,6 +1,6 @@
 /**
- * Changes single lines of the configuration file and leaves its comments and
- * order alone.
+ * Writes the configuration file: single lines of it, which leaves its comments
+ * and order alone, or the whole.
  *
  * Never: a configuration is written that would not load, over a version that
  * nobody looked at, or with a reference replaced by its value.
@@ -15,8 +15,15 @@ import { find, type Tree } from "./document.ts";
 import { alone, writeWhole } from "./files.ts";
 import { judge, type Loaded, type LoadOptions } from "./load.ts";
 import { dotted, type Problem } from "./problem.ts";
-import { isSecret, shapeAt } from "./shape.ts";
-import { FILE_BYTES_MAX, gather, originOf, readConfigFile } from "./source.ts";
+import { shapeAt } from "./shape.ts";
+import { shownTree } from "./shown.ts";
+import {
+  FILE_BYTES_MAX,
+  gather,
+  type Gathered,
+  originOf,
+  readConfigFile,
+} from "./source.ts";
 
 /** One change: a value for a field, or `undefined` to remove its line. */
 export interface Edit {
@@ -24,10 +31,25 @@ export interface Edit {
   value: unknown;
 }
 
-export interface EditOptions extends LoadOptions {
-  edits: readonly Edit[];
+/** What every write of the file may say beside what is written. */
+export interface WriteOptions<T> extends LoadOptions {
   /** The hash the caller saw; the edit is refused if it is another now. */
   baseHash?: string;
+  /** Told what is about to be written; what it throws keeps it from happening. */
+  onWrite?(write: Writing<T>): Promise<void>;
+}
+
+export interface EditOptions<T = unknown> extends WriteOptions<T> {
+  edits: readonly Edit[];
+}
+
+/** A write that was judged and is about to happen. */
+export interface Writing<T> {
+  path: string;
+  /** The main file as it is, if there is one, and what was read of it. */
+  before: Gathered;
+  text: string;
+  loaded: Extract<Loaded<T>, { ok: true }>;
 }
 
 /** What a change did to its field, as written; secrets are not shown. */
@@ -57,7 +79,43 @@ export type Edited<T> =
  */
 export async function editConfig<T>(
   schema: z.ZodType<T>,
-  options: EditOptions,
+  options: EditOptions<T>,
+): Promise<Edited<T>> {
+  const { edits } = options;
+  return await write(schema, options, {
+    paths: edits.map(({ path }) => path),
+    textOf: ({ main, tree }) => edited(main?.text ?? "{}\n", edits, tree),
+    mustRead: true,
+  });
+}
+
+/**
+ * Replaces the whole main configuration file by a text, which is loaded first.
+ *
+ * @throws {AppError} as {@linkcode editConfig}
+ */
+export async function replaceConfig<T>(
+  schema: z.ZodType<T>,
+  options: WriteOptions<T> & { text: string },
+): Promise<Edited<T>> {
+  const { text } = options;
+  if (text.length > FILE_BYTES_MAX) throw tooLarge();
+  return await write(schema, options, {
+    paths: [],
+    textOf: () => text,
+    mustRead: false,
+  });
+}
+
+async function write<T>(
+  schema: z.ZodType<T>,
+  options: WriteOptions<T>,
+  how: {
+    paths: readonly (readonly string[])[];
+    textOf(before: Gathered): string;
+    /** Whether what is there has to be readable. */
+    mustRead: boolean;
+  },
 ): Promise<Edited<T>> {
   const origin = originOf(options.env, options.stateDir);
   if (origin.kind === "text") {
@@ -75,11 +133,11 @@ export async function editConfig<T>(
       throw changed();
     }
     const { main, tree } = before;
-    if (before.source !== "defaults" && (!main || !tree)) {
+    if (how.mustRead && before.source !== "defaults" && (!main || !tree)) {
       const { problems, source } = before;
       return { ok: false, problems, source };
     }
-    const text = edited(main?.text ?? "{}\n", options.edits, tree);
+    const text = how.textOf(before);
     const after = await gather(origin, { text });
     const loaded = await judge(schema, after, options);
     if (!loaded.ok) return loaded;
@@ -88,13 +146,40 @@ export async function editConfig<T>(
     if ((now.kind === "text" ? now.text : undefined) !== main?.text) {
       throw changed();
     }
+    await options.onWrite?.({ path, before, text, loaded });
     await Deno.mkdir(dirname(path), { recursive: true, mode: 0o700 });
     await writeWhole(path, text);
-    const changes = options.edits.map((edit) =>
-      changeOf(edit, { schema, before: tree, after: after.tree })
-    );
-    return { ok: true, file: loaded.source, changes, loaded };
+    const trees = { schema, before: tree, after: after.tree };
+    const paths = how.paths.length > 0 ? how.paths : topPaths(trees);
+    const changes = paths.map((path) => changeOf(path, trees));
+    return {
+      ok: true,
+      file: loaded.source,
+      changes: how.paths.length > 0 ? changes : changes.filter(isChange),
+      loaded,
+    };
   });
+}
+
+/** The outermost keys before and after: what a whole new text may change. */
+function topPaths(
+  trees: { before: Tree | undefined; after: Tree | undefined },
+): string[][] {
+  const names = [trees.before, trees.after].flatMap((tree) =>
+    tree?.kind === "object" ? [...tree.entries.keys()] : []
+  );
+  return [...new Set(names)].map((name) => [name]);
+}
+
+function isChange({ before, after }: Change): boolean {
+  return JSON.stringify(before) !== JSON.stringify(after);
+}
+
+function tooLarge(): AppError {
+  return new AppError(
+    "too_large",
+    `Cannot write the configuration: it would be larger than ${FILE_BYTES_MAX} bytes`,
+  );
 }
 
 function changed(): AppError {
@@ -126,12 +211,7 @@ function edited(
       throw noPlace(path, cause);
     }
   }
-  if (text.length > FILE_BYTES_MAX) {
-    throw new AppError(
-      "too_large",
-      `Cannot write the configuration: it would be larger than ${FILE_BYTES_MAX} bytes`,
-    );
-  }
+  if (text.length > FILE_BYTES_MAX) throw tooLarge();
   return text;
 }
 
@@ -162,7 +242,7 @@ function toJsonPath(
 }
 
 function changeOf(
-  { path }: Edit,
+  path: readonly string[],
   trees: {
     schema: z.core.$ZodType;
     before: Tree | undefined;
@@ -173,7 +253,7 @@ function changeOf(
   const written = (tree: Tree | undefined) => {
     const found = tree && find(tree, path);
     return found?.complete
-      ? plain(found.tree, shapeAt(schema, path))
+      ? shownTree(found.tree, shapeAt(schema, path))
       : undefined;
   };
   return {
@@ -181,23 +261,4 @@ function changeOf(
     before: written(before),
     after: written(after),
   };
-}
-
-/** A tree as the value it stands for; references stay, secrets are hidden. */
-function plain(tree: Tree, shape: readonly z.core.$ZodType[]): unknown {
-  if (tree.kind === "scalar") {
-    const { value } = tree;
-    const isHidden = isSecret(shape) && !/^\$\{[^{}]*\}$/.test(String(value));
-    return isHidden ? "[secret]" : value;
-  }
-  const below = (segment: PropertyKey) =>
-    shape.flatMap((schema) => shapeAt(schema, [segment]));
-  if (tree.kind === "array") {
-    return tree.items.map((item, n) => plain(item, below(n)));
-  }
-  return Object.fromEntries(
-    [...tree.entries].map((
-      [name, { value }],
-    ) => [name, plain(value, below(name))]),
-  );
 }

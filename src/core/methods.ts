@@ -10,6 +10,7 @@ import { DEVICE_METHODS } from "./device_methods.ts";
 import { SessionKey } from "./ids.ts";
 import { CATALOG_METHODS } from "./catalog_methods.ts";
 import { CHANNEL_METHODS } from "./channel_methods.ts";
+import { CONFIG_METHODS } from "./config_methods.ts";
 import { GUARD_METHODS } from "./guard_methods.ts";
 import { OPS_METHODS } from "./ops_methods.ts";
 import { PLUGIN_METHODS } from "./plugin_methods.ts";
@@ -324,6 +325,7 @@ export const METHODS = {
   ...PLUGIN_METHODS,
   ...TOOL_METHODS,
   ...OPS_METHODS,
+  ...CONFIG_METHODS,
 } as const satisfies Record<string, MethodContract>;
 
 export type MethodName = keyof typeof METHODS;

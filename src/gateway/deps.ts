@@ -27,6 +27,7 @@ import type { UsageDesk } from "../guard/usage_desk.ts";
 import type { Responses } from "../store/responses.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { DeviceDesk } from "./devices.ts";
+import type { ConfigActs } from "./config_methods.ts";
 import type { GatewayLimits } from "./limits.ts";
 import type { ChannelActs } from "./channels.ts";
 import type { GuardActs } from "./guard_methods.ts";
@@ -180,6 +181,7 @@ export interface GatewayDeps {
   >;
   logs?: LogTail | undefined;
   audit?: AuditBook;
+  configuration?: ConfigActs;
   /** Answers that can be gone on from; without it none are kept. */
   responses?: Pick<Responses, "find" | "put" | "delete">;
   /** What `status` says beside what the gateway knows itself. */

@@ -27,6 +27,7 @@ import type { GatewayLimits } from "./limits.ts";
 import { catalogHandlers } from "./catalog.ts";
 import { deviceHandlers } from "./devices.ts";
 import { channelHandlers } from "./channels.ts";
+import { configHandlers } from "./config_methods.ts";
 import { guardHandlers } from "./guard_methods.ts";
 import { opsHandlers } from "./ops.ts";
 import { pluginHandlers } from "./plugins.ts";
@@ -452,6 +453,7 @@ export function makeHandlers(on: MethodDeps): Handlers {
     ...catalogHandlers(on),
     ...opsHandlers(deps),
     ...channelHandlers(deps),
+    ...configHandlers(deps.configuration),
     ...guardHandlers(deps.guard),
     ...deviceHandlers(deps.devices),
     ...pluginHandlers(deps.plugins),

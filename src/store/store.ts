@@ -16,6 +16,7 @@ import { Blobs } from "./blobs.ts";
 import { type Cipher, CIPHER_KEY_BYTES, makeCipher } from "./cipher.ts";
 import { DeviceRows } from "./devices.ts";
 import { claimState, openKeyFile, prepareState } from "./files.ts";
+import { ConfigRevisions } from "./config_revisions.ts";
 import { FileLabels } from "./file_labels.ts";
 import { InboundSeen } from "./inbound.ts";
 import { type Journal, KvJournal } from "./journal.ts";
@@ -67,6 +68,7 @@ export interface Store extends AsyncDisposable {
   readonly mcpPins: McpPins;
   readonly outbox: Outbox;
   readonly pairings: Pairings;
+  readonly configRevisions: ConfigRevisions;
   readonly plugins: Plugins;
   readonly usage: UsageRows;
   readonly audit: Audit;
@@ -133,6 +135,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     blobs: new Blobs(values),
     fileLabels: new FileLabels(values),
     mcpPins: new McpPins(values),
+    configRevisions: new ConfigRevisions(values),
     plugins: new Plugins(values, journal),
     usage: new UsageRows(values),
     audit,
