@@ -11,13 +11,6 @@ import { type AnyFrame, FakeClient } from "../fakes/gateway_house.ts";
 import { openRealHouse, type RealHouse } from "../fakes/real_house.ts";
 import { symlink } from "../fakes/symlink.ts";
 
-const TEXT = `{
-  // Who answers.
-  "agents": { "main": { "name": "Ada" } },
-  "egress": { "proxy": "http://me:pa55@proxy.test:8080" }, // leaves
-}
-`;
-
 async function join(house: RealHouse, token: string): Promise<FakeClient> {
   const client = new FakeClient(`${house.url.replace("http", "ws")}/ws`);
   await client.opened;
