@@ -5,7 +5,7 @@
  *
  * The rewriting only appends. A global `__fuel` that starts with the budget (the
  * start function runs before anybody could set it), one wrapper for each imported
- * function, five helpers: all come after what is there, so no index changes. The
+ * function, five helpers, one stub for each exported function: all come after what is there, so no index changes. The
  * guest cannot name them, because the module is validated without them. Every
  * mention of an imported function (calls, tables, exports, `ref.func`, start) is
  * turned to its wrapper, so no way of calling one is free.
@@ -21,10 +21,12 @@ import {
   type Appended,
   emitBody,
   emitChargeLength,
+  emitStub,
   emitTake,
   emitWrapper,
 } from "./meter_emit.ts";
 import { type BodyLimits, BodyScanner } from "./meter_scan.ts";
+import { PREPAID } from "./opcodes.ts";
 import { readModule, Section, type WasmModule } from "./wasm_module.ts";
 import { refusal, WasmWriter } from "./wasm_reader.ts";
 
@@ -131,6 +133,7 @@ export function meter(
     memoryPagesMax: policy.memoryPagesMax ?? 1_024,
     tableEntriesMax: policy.tableEntriesMax ?? 100_000,
     reserved: FUEL_EXPORT,
+    helpers: HELPERS,
   });
   const appended = placeAppended(module);
   const outMax = bytes.length * limits.growthMax + 65_536;
@@ -220,20 +223,23 @@ function emitCode(
     Math.ceil((module.code?.end ?? 0) * 1.5) + 1_024,
     outMax,
   );
-  const { types, functions, bodyTypes } = module;
+  const { types, functions, bodyTypes, exported } = module;
   const importedFunctions = module.imports.length;
   const scanner = new BodyScanner({
     types,
     importedFunctions,
     functions,
+    stubs: module.exported,
     limits,
   });
   const { code } = module;
-  writer.u32(bodyTypes.length + importedFunctions + HELPERS);
-  for (const type of bodyTypes) {
+  writer.u32(
+    bodyTypes.length + importedFunctions + HELPERS + exported.size,
+  );
+  for (const [n, type] of bodyTypes.entries()) {
     if (code === undefined) throw refusal("it has functions but no code");
     const reader = code.span(code.u32());
-    const plan = scanner.scan(reader, type);
+    const plan = scanner.scan(reader, type, importedFunctions + n);
     const before = writer.length;
     emitBody(writer, { reader, plan }, appended);
     if (writer.length - before > BODY_BYTES_MAX) {
@@ -258,6 +264,11 @@ function emitCode(
       { ...tableGrow, upTo: module.tableEntriesMax },
     ]
   ) emitChargeLength(writer, price, appended.take);
+  for (const index of exported.keys()) {
+    const type = bodyTypes[index - importedFunctions] ?? { params: [] };
+    const params = type.params.length;
+    emitStub(writer, { index, params, price: PREPAID }, appended.take);
+  }
   return writer;
 }
 
@@ -281,10 +292,15 @@ function emitModule(
   const keep = (id: number) => module.copied.get(id)?.copyWhole(out, id);
   add(Section.type, 2, (w) => w.put(0x60, 1, I64, 0, 0x60, 1, I32, 1, I32));
   keep(Section.import);
-  add(Section.function, module.imports.length + HELPERS, (w) => {
-    for (const { typeIndex } of module.imports) w.u32(typeIndex);
+  const { imports, exported, bodyTypeIndices } = module;
+  const appendedCount = imports.length + HELPERS + exported.size;
+  add(Section.function, appendedCount, (w) => {
+    for (const { typeIndex } of imports) w.u32(typeIndex);
     w.u32(module.types.length);
     for (let n = 1; n < HELPERS; n++) w.u32(module.types.length + 1);
+    for (const index of exported.keys()) {
+      w.u32(bodyTypeIndices[index - imports.length] ?? 0);
+    }
   });
   keep(Section.table);
   keep(Section.memory);

@@ -281,3 +281,24 @@ function emitLength(
   writer.u32(param);
   if (type.params[param] === I32) writer.u8(Op.i64ExtendU);
 }
+
+/** Stands before an exported function: pays what a call in the module pays. */
+export function emitStub(
+  writer: WasmWriter,
+  to: { index: number; params: number; price: number },
+  take: number,
+): void {
+  const mark = writer.open();
+  writer.put(0, Op.i64Const);
+  writer.s32(to.price);
+  writer.u8(Op.call);
+  writer.u32(take);
+  for (let param = 0; param < to.params; param++) {
+    writer.u8(Op.localGet);
+    writer.u32(param);
+  }
+  writer.u8(Op.call);
+  writer.u32(to.index);
+  writer.u8(Op.end);
+  writer.close(mark);
+}

@@ -10,8 +10,14 @@
  * never more than {@linkcode SPECULATION_MAX} above that for each point it meets.
  *
  * One point on every way round a loop and the entries of functions that call are
- * *gates*, where the fuel is also looked at: no path runs on for ever without meeting one, and what
- * it can overrun between two is bounded by the size of the code.
+ * *gates*, where the fuel is also looked at: no path runs on for ever without
+ * meeting one, and what it can overrun between two is bounded by the size of the
+ * code. A function that calls itself, and has a short way to its end, has its
+ * gates where it pays for calls instead, and none at its entry.
+ *
+ * A call pays the first {@linkcode PREPAID} units of what it calls, and exported
+ * functions are reached by stubs that pay as much. So the ends of a recursion and
+ * small functions take no fuel themselves, and every call is still paid for.
  *
  * A loop that calls nothing keeps its fuel in a local while it runs (a *region*);
  * the global is written back on every way out, except a trap.
@@ -26,6 +32,7 @@ import {
   Kind,
   MAIN,
   MISC,
+  PREPAID,
   proposalOf,
   SIMD,
 } from "./opcodes.ts";
@@ -69,6 +76,8 @@ export interface ModuleShape {
   /** Imported functions come first in the index space. */
   importedFunctions: number;
   functions: number;
+  /** The stubs of exported functions: a reference is to them, as the export is. */
+  stubs: ReadonlyMap<number, number>;
   limits: BodyLimits;
 }
 
@@ -92,7 +101,10 @@ export interface BodyPlan {
   /** Where the first local group and the first instruction stand. */
   groupsStart: number;
   codeStart: number;
-  /** `[offset, change, a, b, loop, length]` each, offsets not falling. */
+  /**
+   * `[offset, change, a, b, loop, length]` each, offsets not falling. Of a point
+   * the last says whether it pays for a call.
+   */
   changes: Int32Array<ArrayBuffer>;
   count: number;
   /** The region of each loop, or -1. */
@@ -139,7 +151,15 @@ export class BodyScanner {
   #runDepth = 0;
   #cost = 0;
   #dead = false;
+  /** Whether the run calls a function; and whether that is the function itself. */
+  #calling = false;
+  #recurring = false;
+  /** The function's index. */
+  #self = 0;
+  /** Whether it calls at all; leaves its entry free; moved a gate that calls. */
   #hasCalls = false;
+  #isFree = false;
+  #hasMoved = false;
 
   constructor(shape: ModuleShape) {
     this.#shape = shape;
@@ -150,13 +170,18 @@ export class BodyScanner {
     this.#frameEmpty = new Uint8Array(depths);
   }
 
-  /** Plans the body this reader spans. @throws `bad_input` */
-  scan(reader: WasmReader, type: FunctionType): BodyPlan {
+  /** Plans the body this reader spans, function `self`'s. @throws `bad_input` */
+  scan(reader: WasmReader, type: FunctionType, self: number): BodyPlan {
     this.#reader = reader;
+    this.#self = self;
     this.plan.count = 0;
     this.#loops = 0;
     this.#loop = -1;
+    this.#calling = false;
+    this.#recurring = false;
     this.#hasCalls = false;
+    this.#isFree = false;
+    this.#hasMoved = false;
     this.#scanLocals(type.params.length);
     this.plan.codeStart = reader.pos;
     this.#depth = -1;
@@ -164,9 +189,25 @@ export class BodyScanner {
     this.#push(FUNCTION_FRAME, type.results.length === 0);
     this.#openPoint(1 + (this.plan.locals >>> 2));
     this.#scanCode();
-    if (this.#hasCalls) this.plan.changes[1] = Change.gate;
+    this.#settleEntry();
     this.#settleRegions();
     return this.plan;
+  }
+
+  /** Where calls are met: at the entry, or at every point that pays for one. */
+  #settleEntry(): void {
+    const { changes, count } = this.plan;
+    // Whoever called it has paid the beginning.
+    changes[2] = Math.max(0, (changes[2] as number) - PREPAID);
+    if (!this.#hasCalls) return;
+    if (!this.#isFree || this.#hasMoved) {
+      changes[1] = Change.gate;
+      return;
+    }
+    for (let at = 0; at < count * CHANGE_STRIDE; at += CHANGE_STRIDE) {
+      const isPoint = changes[at + 1] === Change.point;
+      if (isPoint && changes[at + 5] === 1) changes[at + 1] = Change.gate;
+    }
   }
 
   #scanLocals(params: number): void {
@@ -249,6 +290,8 @@ export class BodyScanner {
       case Kind.returnCallIndirect:
         reader.skipLeb(5);
         reader.skipLeb(5);
+        this.#calling = true;
+        this.#hasCalls = true;
         this.#calls();
         if (kind === Kind.returnCallIndirect) this.#die();
         return;
@@ -448,6 +491,7 @@ export class BodyScanner {
     const head = (this.#loopHead[loop] as number) * CHANGE_STRIDE;
     const back = (this.#loopBack[loop] as number) * CHANGE_STRIDE;
     if (back < 0 || back === head) return;
+    if (changes[head + 5] === 1) this.#hasMoved = true;
     const cost = changes[head + 2] as number;
     const before = head - 2 * CHANGE_STRIDE;
     changes[before + 2] = cost;
@@ -472,7 +516,14 @@ export class BodyScanner {
     if (index < importedFunctions) {
       this.#add(start, Change.redirect, functions + index, opcode);
     }
-    if (kind === Kind.refFunc) return;
+    if (kind === Kind.refFunc) {
+      const stub = this.#shape.stubs.get(index);
+      if (stub !== undefined) this.#add(start, Change.redirect, stub, opcode);
+      return;
+    }
+    this.#calling = true;
+    this.#hasCalls = true;
+    this.#recurring ||= index === this.#self;
     this.#calls();
     if (kind === Kind.returnCall) this.#die();
   }
@@ -491,7 +542,6 @@ export class BodyScanner {
   }
 
   #calls(): void {
-    this.#hasCalls = true;
     for (
       let loop = this.#loop;
       loop >= 0;
@@ -555,16 +605,23 @@ export class BodyScanner {
   /** The run ends: charge it to the point above, or make it a point. */
   #settle(): void {
     const cost = this.#dead ? 0 : this.#cost;
+    const isCalling = this.#calling && !this.#dead;
+    const isRecurring = this.#recurring;
     this.#cost = 0;
+    this.#calling = false;
+    this.#recurring = false;
     if (cost === 0) return;
     const { changes } = this.plan;
     const run = this.#run * CHANGE_STRIDE;
     const above = (this.#framePoint[this.#runDepth] as number) * CHANGE_STRIDE;
     if (above !== run) {
       const speculative = (changes[above + 3] as number) + cost;
-      if (speculative <= SPECULATION_MAX) {
+      const staysFree = isRecurring && this.#isPrepaid(above);
+      this.#isFree ||= staysFree;
+      if (speculative <= SPECULATION_MAX && !staysFree) {
         changes[above + 2] = (changes[above + 2] as number) + cost;
         changes[above + 3] = speculative;
+        if (isCalling) changes[above + 5] = 1;
         return;
       }
       for (let depth = this.#runDepth; depth <= this.#depth; depth++) {
@@ -572,6 +629,14 @@ export class BodyScanner {
       }
     }
     changes[run + 2] = (changes[run + 2] as number) + cost;
+    if (isCalling) changes[run + 5] = 1;
+  }
+
+  /** An entry that takes nothing so far, as it is where a recursion ends. */
+  #isPrepaid(above: number): boolean {
+    const { changes } = this.plan;
+    return above === 0 && (changes[2] as number) <= PREPAID &&
+      changes[5] !== 1;
   }
 
   #add(offset: number, change: number, a = 0, b = 0): void {

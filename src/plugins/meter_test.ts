@@ -135,6 +135,38 @@ const BOMBS: Record<string, string> = {
         (i32.add (call $f (i32.sub (local.get 0) (i32.const 1)))
           (call $f (i32.sub (local.get 0) (i32.const 2)))))))
     (func (export "run") (drop (call $f (i32.const 70)))))`,
+  ...Object.fromEntries(
+    Object.entries({
+      "in a branch": "(if (local.get 0) (then SELF SELF))",
+      "after a way out": "(br_if 0 (i32.eqz (local.get 0))) SELF SELF",
+      "in the head of a loop that is left": `(br_if 0 (i32.eqz (local.get 0)))
+        (loop $l SELF SELF (return))`,
+      "in the head of a loop with one way back": `
+        (br_if 0 (i32.eqz (local.get 0)))
+        (loop $l SELF SELF
+          (if (i32.eqz (local.get 0)) (then ${"nop ".repeat(200)} (br $l))))`,
+      "in a long branch": `(br_if 0 (i32.eqz (local.get 0)))
+        (if (local.get 0) (then ${"nop ".repeat(200)} SELF SELF))`,
+      "by another's hand": `(br_if 0 (i32.eqz (local.get 0)))
+        (call $g (local.get 0)) (call $g (local.get 0))`,
+      "through a table": `(br_if 0 (i32.eqz (local.get 0)))
+        SELF (call_indirect (type $t) (i32.sub (local.get 0) (i32.const 1)) (i32.const 0))`,
+      "by a tail call": `(br_if 0 (i32.eqz (local.get 0)))
+        SELF (return_call $f (i32.sub (local.get 0) (i32.const 1)))`,
+    }).map(([what, body]) => [
+      `a tree of calls ${what}`,
+      `(module (type $t (func (param i32))) (table funcref (elem $f))
+        (func $g (param i32) (call $f (i32.sub (local.get 0) (i32.const 1))))
+        (func $f (param i32)
+          ${
+        body.replaceAll(
+          "SELF",
+          "(call $f (i32.sub (local.get 0) (i32.const 1)))",
+        )
+      })
+        (func (export "run") (call $f (i32.const 70))))`,
+    ]),
+  ),
   "tail calls in turn": `(module
     (func $a (export "run") (return_call $b)) (func $b (return_call $a)))`,
   "indirect tail calls": `(module (type $v (func)) (table funcref (elem $a $b))

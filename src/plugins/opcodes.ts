@@ -60,12 +60,18 @@ export const Kind = {
   tableFill: 38,
 } as const;
 
+/**
+ * What every call pays of the function it calls: a function that costs no more
+ * until it comes to a call or a loop takes no fuel at its entry.
+ */
+export const PREPAID = 16;
+
 /** How much dearer than one plain instruction, where it is. Measured. */
 export const Weight = {
-  /** Calls, direct: frame and stack check. */
-  call: 6,
+  /** Calls, direct: frame and stack check; and the callee's beginning. */
+  call: 6 + PREPAID,
   /** Calls through a table: bounds, signature, load. */
-  callIndirect: 10,
+  callIndirect: 10 + PREPAID,
   divide32: 8,
   divide64: 16,
   divideFloat: 4,

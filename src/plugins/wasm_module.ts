@@ -48,6 +48,8 @@ export interface ReadOptions {
   imports: readonly MeterImport[];
   memoryPagesMax: number;
   tableEntriesMax: number;
+  /** Functions that come between the imports' wrappers and the exports' stubs. */
+  helpers: number;
   /** The export name that must be free. */
   reserved: string;
 }
@@ -69,6 +71,10 @@ export interface WasmModule {
   globals: number;
   /** The types of its own functions, in order. */
   bodyTypes: readonly FunctionType[];
+  /** The same as numbers. */
+  bodyTypeIndices: readonly number[];
+  /** Its own functions that it exports, each with the stub it is reached by. */
+  exported: ReadonlyMap<number, number>;
   /** The bodies, the count already read. */
   code: WasmReader | undefined;
   /** Every other section, ready to be written. */
@@ -159,6 +165,9 @@ class ModuleReading {
   readonly #types: FunctionType[] = [];
   readonly #imports: ImportedFunction[] = [];
   readonly #bodyTypes: FunctionType[] = [];
+  readonly #bodyTypeIndices: number[] = [];
+  /** Exported functions and their stubs, in the order of the stubs. */
+  readonly #exported = new Map<number, number>();
   #functions = 0;
   #globals = 0;
   #code: WasmReader | undefined;
@@ -202,6 +211,8 @@ class ModuleReading {
       functions: this.#functions,
       globals: this.#globals,
       bodyTypes: this.#bodyTypes,
+      bodyTypeIndices: this.#bodyTypeIndices,
+      exported: this.#exported,
       code: this.#code,
       copied: this.#copied,
       memoryPagesMax: this.#options.memoryPagesMax,
@@ -219,7 +230,9 @@ class ModuleReading {
         return this.#vector(id, reader, "imports", () => this.#import(reader));
       case Section.function:
         return this.#vector(id, reader, "functions", () => {
-          this.#bodyTypes.push(this.#typeAt(reader.u32()));
+          const index = reader.u32();
+          this.#bodyTypes.push(this.#typeAt(index));
+          this.#bodyTypeIndices.push(index);
           this.#functions++;
         });
       case Section.table:
@@ -447,9 +460,24 @@ class ModuleReading {
       throw refusal(`it exports "${name}", which is the meter's own name`);
     }
     const kind = reader.u8();
-    if (kind === 0) this.#functionIndex(reader);
+    if (kind === 0) this.#exportedFunction(reader);
     else if (kind <= 3) reader.u32();
     else throw refusal(`export "${name}" is of an unknown kind ${kind}`);
+  }
+
+  /** Calls pay for the beginning of what they call; the host's do by a stub. */
+  #exportedFunction(reader: WasmReader): void {
+    const pos = reader.pos;
+    const index = reader.u32();
+    const imported = this.#imports.length;
+    let to = this.#functions + index;
+    if (index >= imported) {
+      const next = this.#functions + imported + this.#options.helpers +
+        this.#exported.size;
+      to = this.#exported.get(index) ?? next;
+      this.#exported.set(index, to);
+    }
+    this.#patches.push({ pos, length: reader.pos - pos, index: to });
   }
 
   /** An index of a function outside of code: an import's becomes its wrapper's. */
