@@ -9,7 +9,9 @@ import type { Messages } from "../store/messages.ts";
 import type { Session } from "../store/sessions.ts";
 
 const LIMITS = {
+  /** Characters of one piece of an export; the rest comes with the next cursor. */
   chunkChars: 200_000,
+  /** Messages read for one piece of an export. */
   messagesMax: 200,
   /** A cursor is a message's `seq` times this, and a piece of it. */
   pieces: 10_000,

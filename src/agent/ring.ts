@@ -8,8 +8,11 @@ import type { TurnEvent } from "../core/turn.ts";
 
 /** How much is kept of a session, and for how long after its last event. */
 export const RING_LIMITS = {
+  /** Events of a session that can be sent again to who lost its socket; older ones go. */
   eventsMax: 1_000,
+  /** How long they can be sent again. */
   ageMs: 300_000,
+  /** Sessions whose events are kept; the one unused longest goes. */
   sessionsMax: 2_000,
 } as const;
 

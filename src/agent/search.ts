@@ -16,6 +16,7 @@ import { searchWords } from "../tools/memory_book.ts";
 import type { AgentDeps } from "./deps.ts";
 
 const LIMITS = {
+  /** Sessions one search looks through; the answer says when there are more. */
   sessionsMax: 2_000,
   /** Newest sessions first; what is beyond is said to be not searched. */
   messagesMax: 20_000,

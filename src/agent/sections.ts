@@ -79,6 +79,7 @@ const WORKSPACE_FILES: readonly { name: string; own?: true }[] = [
 ];
 
 const LIMITS = {
+  /** Bytes of one file of a workspace in a prompt; what is longer is cut, and says so. */
   fileBytesMax: 65_536,
   /** Characters of one part, and of one section. */
   partCharsMax: 20_000,

@@ -16,12 +16,19 @@ export const PROTOCOL = { min: 3, max: 4 } as const;
 
 /** Limits of the wire; stated to the client in `hello-ok`. */
 export const WIRE_LIMITS = {
+  /** A WebSocket frame after the handshake; a larger one closes its socket with 1009. */
   frameBytesMax: 524_288,
+  /** A frame before it; the same. */
   handshakeFrameBytesMax: 65_536,
+  /** Unread bytes from which events are held back and merged for a slow reader. */
   bufferedBytesMax: 1_572_864,
+  /** Levels of JSON, counted before it is parsed; deeper is refused. */
   depthMax: 32,
+  /** Values in JSON, counted before it is parsed; more are refused with 413. */
   nodesMax: 10_000,
+  /** How long a socket may take to say who it is; then 1008. */
   handshakeMs: 10_000,
+  /** Between two ticks, by which clients see that a connection lives. */
   tickMs: 30_000,
 } as const;
 

@@ -147,11 +147,17 @@ export interface Egress extends Disposable {
 }
 
 const LIMITS: Required<DoorLimits> = {
+  /** How long the head of an answer may take; then the request ends. */
   answerMs: 60_000,
+  /** How long a whole answer may take. */
   totalMs: 600_000,
+  /** Bytes of an answer after decompression; it is cut off there. */
   responseBytesMax: 67_108_864,
+  /** How much larger decompression may make an answer; then it ends. */
   inflateRatioMax: 100,
+  /** Bytes of a request; a larger one is not sent. */
   requestBytesMax: 16_777_216,
+  /** Redirects that are followed, each checked anew. */
   redirectsMax: 5,
 };
 

@@ -7,20 +7,22 @@ import { WIRE_LIMITS } from "../core/protocol.ts";
 
 export const GATEWAY_LIMITS = {
   ...WIRE_LIMITS,
-  /** Characters of a request's path, before decoding. */
+  /** Characters of a request's path, before decoding: 400 beyond it. */
   pathCharsMax: 2_048,
   /** Characters of a request's whole target, query included: 414 beyond it. */
   targetCharsMax: 8_192,
   /** Header fields of a request, and the characters of all: 431 beyond either. */
   headersMax: 100,
   headerCharsMax: 32_768,
-  /** A request's body, and how long it may take to arrive. */
+  /** A request's body: 413 beyond it, before it is read when its length is stated. */
   bodyBytesMax: 1_048_576,
+  /** The same for `/v1/*`. */
   apiBodyBytesMax: 4_194_304,
+  /** How long a body may take to arrive: then 408. */
   bodyMs: 30_000,
-  /** Values in a body of `/v1/*`; other bodies have `nodesMax`. */
+  /** Values in a body of `/v1/*`: 413 beyond it; other bodies have `nodesMax`. */
   apiNodesMax: 200_000,
-  /** Requests being answered at once, HTTP and WebSocket together. */
+  /** Requests being answered at once, HTTP and WebSocket together: then 503. */
   inFlightMax: 512,
   /** Of those, how many one principal may have: 429 beyond it. */
   inFlightPerPrincipalMax: 384,
@@ -28,10 +30,11 @@ export const GATEWAY_LIMITS = {
   anonymousShare: 0.75,
   /** The share of them beyond which nothing is begun that calls models or tools. */
   workShare: 0.875,
-  /** Of those, how many one socket may have. */
+  /** Of those, how many one socket may have: RATE_LIMITED beyond it. */
   requestsPerSocketMax: 128,
+  /** Sockets in all: the upgrade is 503 beyond it. */
   socketsMax: 1_024,
-  /** Sockets that have not authenticated. */
+  /** Sockets that have not authenticated, of all and of one address: then 503. */
   preAuthSocketsMax: 8,
   preAuthPerAddressMax: 4,
   /** A socket with more unread than this is cut at once. */
@@ -49,13 +52,15 @@ export const GATEWAY_LIMITS = {
   historyCharsMax: 1_048_576,
   /** Session rows looked through for one `sessions.list`. */
   sessionsScannedMax: 5_000,
+  /** Who comes and goes within this is told in one event. */
   presenceMs: 50,
-  /** A vendor's whole answer, held before it is sent on. */
+  /** A vendor's whole answer, held before it is sent on: 413 beyond it. */
   answerBytesMax: 16_777_216,
+  /** A vendor's error that is read to be passed on. */
   errorBytesMax: 65_536,
   /** The end of a streamed answer, kept to find its token counts. */
   tailBytesMax: 8_192,
-  /** How long an answer can still fail with a status of its own. */
+  /** How long an answer can still fail with a status of its own; then headers go. */
   headMs: 5_000,
   /** How long one streamed answer may last. */
   streamMs: 3_600_000,
@@ -63,27 +68,34 @@ export const GATEWAY_LIMITS = {
   unreadMs: 60_000,
   /** How often streams are looked at for those two. */
   sweepMs: 1_000,
-  /** Silence in an event stream or before an answer. */
+  /** Silence in an event stream or before an answer; then something blank is sent. */
   keepAliveMs: 15_000,
   /** How long one answer of readiness and one count of sessions are good for. */
   readyMs: 1_000,
   countMs: 1_000,
+  /** When to come back to a gateway that closes or has no socket left. */
   retryAfterMs: 2_000,
   /** When to come back to a gateway that has too much to do. */
   busyRetryMs: 1_000,
-  /** Per identity: a second's worth and the burst. */
+  /** Stopping and approving, per identity: a second's worth and the burst; then 429. */
   urgentPerSecond: 100,
   urgentBurst: 200,
+  /** Turns, per identity: the same. */
   turnsPerSecond: 60,
   turnsBurst: 120,
+  /** Turns of the owner's own credentials. */
   ownerTurnsPerSecond: 600,
   ownerTurnsBurst: 1_200,
+  /** All requests, per identity: the same. */
   readsPerSecond: 20_000,
   readsBurst: 20_000,
+  /** All requests of the owner's own credentials. */
   ownerReadsPerSecond: 200_000,
   ownerReadsBurst: 200_000,
+  /** Requests passed on to a model, per identity: the same. */
   passThroughPerSecond: 5_000,
   passThroughBurst: 5_000,
+  /** Identities whose buckets are remembered; the fullest is forgotten. */
   identitiesMax: 4_096,
   /** Goodbye: close frames, then the server itself. */
   closeMs: 300,

@@ -15,7 +15,9 @@ import { textOfPart } from "./links.ts";
 import { normalise, screenable, visible } from "./screen/normalise.ts";
 
 const LIMITS = {
+  /** Arguments of a call that an approval shows one by one; of the rest, their number. */
   leavesMax: 500,
+  /** Levels of arguments that are looked into for it. */
   depthMax: 32,
   /** Shorter values say nothing about where they came from. */
   charsMin: 3,

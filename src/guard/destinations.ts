@@ -17,6 +17,7 @@ export interface Place {
 }
 
 const LIMITS = {
+  /** Characters of a word that is looked at as an address; longer ones count as one. */
   tokenCharsMax: 2_048,
   /** Tokens of one message that can bless a place. */
   tokensMax: 20_000,

@@ -19,12 +19,17 @@ export interface Check {
 }
 
 const LIMITS = {
+  /** Files of the state directory whose modes the doctor looks at. */
   entriesMax: 200,
+  /** Room on the disk below which the doctor warns. */
   freeBytesWarn: 1_000_000_000,
+  /** Room on the disk below which the doctor says it failed. */
   freeBytesFail: 100_000_000,
+  /** Open files below which the doctor warns. */
   openFilesMin: 1024,
   /** No clock that is right says a time before this program was written. */
   clockMin: Date.UTC(2026, 0, 1),
+  /** Difference to the gateway's clock at which the doctor says it failed. */
   skewMs: 120_000,
   /** A file may be a little newer than now: clocks are adjusted. */
   aheadMs: 60_000,

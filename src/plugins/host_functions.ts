@@ -30,12 +30,19 @@ const DAY_MS = 86_400_000;
 
 /** Bounds of what a guest may ask for. */
 export const ASK_LIMITS = {
+  /** Characters of one text a plugin hands over; longer is refused. */
   textCharsMax: 16_384,
+  /** Bytes of an HTTP answer a plugin is given; the request fails beyond it. */
   responseBytesMax: 1_048_576,
+  /** Messages a plugin may send in a minute; then its calls are refused. */
   messagesPerMinute: 20,
+  /** Events a plugin may emit in a minute; then its calls are refused. */
   emitsPerMinute: 120,
+  /** Writes to its store in a minute; then its calls are refused. */
   keptPerMinute: 6_000,
+  /** Timers a plugin may have; one more is refused. */
   timersMax: 100,
+  /** The shortest timer; a shorter one is refused. */
   timerMsMin: 1_000,
   timerMsMax: 366 * DAY_MS,
 } as const;

@@ -42,6 +42,7 @@ export interface RunnerCall {
 
 /** Bounds that no configuration changes. */
 export const RUNNER_LIMITS = {
+  /** How long a plugin may take to load; then it is stopped. */
   loadMs: 20_000,
   /** Asks of the host in one call. */
   asksMax: 1_000,

@@ -55,18 +55,31 @@ export interface MeterLimits extends BodyLimits {
 
 /** Room for the largest modules seen in the field, and not much more. */
 export const METER_LIMITS: Readonly<MeterLimits> = Object.freeze({
+  /** Bytes of a module; a larger one is not installed. So it is with all that follow. */
   bytesMax: 50 * 1024 * 1024,
+  /** Types of a module. */
   typesMax: 10_000,
+  /** Imports of a module. */
   importsMax: 1_000,
+  /** Functions of a module. */
   functionsMax: 100_000,
+  /** Globals of a module. */
   globalsMax: 10_000,
+  /** Exports of a module. */
   exportsMax: 10_000,
+  /** Tables of a module. */
   tablesMax: 4,
+  /** Data and element segments of a module. */
   segmentsMax: 100_000,
+  /** Entries of its tables. */
   elementsMax: 1_000_000,
+  /** Local variables of one function. */
   localsMax: 10_000,
+  /** Blocks within blocks of one function. */
   depthMax: 1_000,
+  /** Targets of one branch table. */
   targetsMax: 10_000,
+  /** How much larger metering may make a module. */
   growthMax: 6,
 });
 

@@ -24,9 +24,13 @@ export interface BreakerLimits {
 }
 
 const LIMITS: BreakerLimits = {
+  /** Failures in the window after which a provider is left alone. */
   failuresMax: 5,
+  /** How far back failures count. */
   windowMs: 120_000,
+  /** How long a provider is left alone at first. */
   openMs: 15_000,
+  /** How long at most, after failing again and again. */
   openMsMax: 300_000,
 };
 

@@ -24,7 +24,9 @@ import { AUTO_MODEL } from "./vendor.ts";
 import { isAlive } from "./wire.ts";
 
 const LIMITS = {
+  /** The wait before the first retry of a model call; it doubles. */
   backoffFirstMs: 500,
+  /** The longest wait before a retry; what asks for more is not waited for. */
   backoffMaxMs: 8000,
   /** A vendor that asks for more is not waited for. */
   retryAfterMaxMs: 60_000,

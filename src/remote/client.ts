@@ -46,7 +46,9 @@ export interface ClientOptions {
 }
 
 const LIMITS = {
+  /** Requests without an answer; one more is refused here. */
   pendingMax: 256,
+  /** Events nobody took yet; the connection ends beyond it. */
   queuedEventsMax: 20_000,
   /** How often one call is sent again after a lost connection. */
   resendsMax: 3,

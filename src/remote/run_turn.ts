@@ -37,6 +37,7 @@ type Outcome = MethodOutput<"agent.wait">;
 type Item = Notice | { kind: "outcome"; outcome: Outcome };
 
 const LIMITS = {
+  /** Events of one run that are held for its reader. */
   itemsMax: 20_000,
   /** How long events of an ended run may lag behind its outcome. */
   graceMs: 1000,

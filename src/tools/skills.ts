@@ -20,11 +20,17 @@ import { Roots } from "./files/root_path.ts";
 
 /** Bounds of skills. */
 export const SKILL_LIMITS = {
+  /** Skills that are found; the others are left out. */
   skillsMax: 256,
+  /** Bytes of one skill; a larger one is left out. */
   bytesMax: 262_144,
+  /** Characters of a skill's name; the same. */
   nameCharsMax: 64,
+  /** Characters of what it says of itself; the rest is cut. */
   aboutCharsMax: 300,
+  /** Characters of the list in a prompt; the rest is left out. */
   indexCharsMax: 8_000,
+  /** How long what was found is good for. */
   keptMs: 60_000,
 } as const;
 

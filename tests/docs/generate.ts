@@ -5,6 +5,7 @@
 import { toJsonSchema, toMarkdown } from "../../src/config/schema.ts";
 import { Settings } from "../../src/settings.ts";
 import { makeCliDoc } from "./cli.ts";
+import { makeLimitsDoc } from "./limits.ts";
 import { makePermissionsDoc } from "./permissions.ts";
 import { makePluginAbi } from "./plugin_abi.ts";
 import { makeSafetyDoc } from "./safety.ts";
@@ -31,6 +32,7 @@ export const DOCUMENTS: readonly GeneratedDocument[] = [
   { path: "docs/protocol.md", make: makeProtocolDoc },
   { path: "docs/plugin-abi.json", make: makePluginAbi },
   { path: "docs/tools.md", make: makeToolsDoc },
+  { path: "docs/limits.md", make: makeLimitsDoc },
 ];
 
 function makeConfigSchema(): Promise<string> {

@@ -10,6 +10,7 @@ import { AppError } from "../../core/errors.ts";
 
 /** Bounds of reading an archive. */
 export const ARCHIVE_LIMITS = {
+  /** Entries of an archive; one with more is not opened. */
   entriesMax: 4_096,
   /** Inflated bytes of one entry, and of all that were chosen. */
   entryBytesMax: 16_777_216,

@@ -21,7 +21,9 @@ import { type Place, type Read, type Root, Roots } from "./root_path.ts";
 
 /** Bounds of the file tools. */
 export const FILE_LIMITS = {
+  /** Bytes of a file that is read whole; a larger one is read in parts. */
   readBytesMax: 20_971_520,
+  /** Bytes of one write; more are refused. */
   writeBytesMax: 1_048_576,
   /** Larger old contents are not kept for an undo. */
   undoBytesMax: 1_048_576,

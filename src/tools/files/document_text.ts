@@ -12,7 +12,9 @@ import { unzipChosen } from "./archive.ts";
 
 /** Bounds of a document. */
 export const DOCUMENT_LIMITS = {
+  /** Pages of a document that are read; the answer says so. */
   pagesMax: 1_000,
+  /** Characters of text taken out of a document; the rest is left out. */
   charsMax: 4_194_304,
 } as const;
 

@@ -17,12 +17,19 @@ import type { McpServer } from "./config.ts";
 
 /** Bounds of a definition. */
 export const DEFINITION_LIMITS = {
+  /** Tools taken of one MCP server; the others are left out. */
   toolsMax: 128,
+  /** Characters of a tool's name; a longer one leaves the tool out. */
   nameCharsMax: 128,
+  /** Characters of its description; the rest is cut. */
   aboutCharsMax: 1_024,
+  /** Characters of its schema; a longer one leaves the tool out. */
   schemaCharsMax: 16_384,
+  /** Levels of its schema; the same. */
   schemaDepthMax: 16,
+  /** Values of its schema; the same. */
   schemaNodesMax: 2_000,
+  /** Characters of a result; the rest is cut. */
   resultCharsMax: 4_194_304,
 } as const;
 

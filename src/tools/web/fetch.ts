@@ -26,8 +26,11 @@ export interface WebDeps {
 
 /** Bounds of a page. */
 export const WEB_LIMITS = {
+  /** Bytes of a page; it is cut off there. */
   bytesMax: 8_388_608,
+  /** Characters of a page shown at a time, unless asked otherwise. */
   pageChars: 20_000,
+  /** Characters of a page shown at a time at most. */
   pageCharsMax: 100_000,
   /** Pages kept so that paging does not fetch again. */
   keptMax: 8,
