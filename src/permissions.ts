@@ -9,6 +9,7 @@
  */
 import { agentNeeds } from "./agent/config.ts";
 import { resolve } from "node:path";
+import { rulesFileOf } from "./cli/policy_file.ts";
 import { takeTarget, type Target } from "./cli/target.ts";
 import { channelNeeds } from "./channels/config.ts";
 import type { Grant } from "./cli/verb.ts";
@@ -118,9 +119,10 @@ export function permissionsFor(
     const own = clientNeeds(gateway, facts);
     const plugins = verb === "plugin" ? pluginVerbNeeds(settings, facts) : [];
     const doctor = verb === "doctor" ? doctorNeeds() : [];
+    const rules = verb === "policy" ? policyNeeds(facts) : [];
     return collect([
       ...[...common, ...own, ...names, ...variables],
-      ...[...plugins, ...doctor],
+      ...[...plugins, ...doctor, ...rules],
     ]);
   }
   checkRoots(settings.tools.roots, facts);
@@ -305,6 +307,12 @@ function clientNeeds(gateway: GatewayConfig, facts: Facts): Need[] {
 /** What `carapace doctor` asks the system. */
 function doctorNeeds(): Need[] {
   return [need("sys", "statfs", "how full the disk is")];
+}
+
+/** The rules that `carapace policy replay` is to decide by. */
+function policyNeeds(facts: Facts): Need[] {
+  const file = rulesFileOf(facts.args ?? []);
+  return file === undefined ? [] : [ownPath("read", resolve(file), "--policy")];
 }
 
 /** What `carapace plugin …` works on: the paths and the host its caller names. */

@@ -271,6 +271,22 @@ Deno.test("planFor() names the configuration line behind an entry", () => {
   assert.ok(grants.every(({ because }) => because !== ""));
 });
 
+Deno.test("permissionsFor() lets a policy be read from the file its caller names", () => {
+  const reads = (args: string[], verb = "policy") =>
+    listOf(flagsFor({}, { args }, verb), "--allow-read") ?? [];
+  const base = reads([]);
+  const more = (args: string[], verb?: string) =>
+    reads(args, verb).filter((path) => !base.includes(path));
+  const replay = ["replay", "main", "--policy"];
+  assert.deepEqual(more([...replay, "/tmp/p.jsonc"]), ["/tmp/p.jsonc"]);
+  assert.deepEqual(more(["replay", "main", "--policy=/tmp/p"]), ["/tmp/p"]);
+  for (const named of ["-", "", '{"policy":[]}', ' {"a":"/etc"}']) {
+    assert.deepEqual(more([...replay, named]), [], named);
+  }
+  assert.deepEqual(more(["--", "--policy", "/tmp/p"]), []);
+  assert.deepEqual(more([...replay, "/tmp/p"], "chat"), []);
+});
+
 Deno.test("permissionsFor() gives other verbs the gateway and the state directory", () => {
   const config = { tools: { roots: ["/srv/notes"] }, egress: { open: true } };
   const env = recordEnv({ CARAPACE_URL: "wss://gateway.example.com/ws" });

@@ -8,7 +8,7 @@
  */
 import type { Authority } from "../core/authority.ts";
 import { AppError } from "../core/errors.ts";
-import type { z } from "zod";
+import { z } from "zod";
 import type {
   ApprovalsFile,
   GUARD_METHODS,
@@ -264,7 +264,7 @@ export class GuardDesk {
   ): Promise<{ calls: Replayed[] }> {
     const rules = options.guard === undefined
       ? this.#deps.settings().rules
-      : toRules(GuardConfig.parse(options.guard));
+      : readRules(options.guard);
     const { session, before, history } = await this.#past(options.sessionKey);
     const calls: Replayed[] = [];
     const shown: Message[] = [...before];
@@ -291,7 +291,7 @@ export class GuardDesk {
         calls.push({
           seq: message.seq,
           tool: part.name,
-          then: becameOf(history, part.id),
+          then: becameOf(history, { seq: message.seq, callId: part.id }),
           verdict,
           rule,
           reason,
@@ -304,16 +304,29 @@ export class GuardDesk {
   }
 }
 
+function readRules(guard: unknown): GuardRules {
+  const parsed = GuardConfig.safeParse(guard);
+  if (parsed.success) return toRules(parsed.data);
+  throw new AppError(
+    "bad_input",
+    `Cannot decide by that policy: ${z.prettifyError(parsed.error)}`,
+    { hint: "It is written as guard is in the configuration" },
+  );
+}
+
+/** How the loop begins the result of a call that it did not make. */
+const REFUSED = /^(Not allowed: |There is no tool "|The arguments )/;
+
+/** Some models begin their calls' ids anew: the first result after it counts. */
 function becameOf(
   history: readonly StoredMessage[],
-  callId: string,
+  { seq: after, callId }: { seq: number; callId: string },
 ): "ran" | "refused" | "open" {
-  for (const { parts } of history) {
+  for (const { seq, parts } of history) {
+    if (seq <= after) continue;
     for (const part of parts) {
       if (part.kind !== "tool_result" || part.callId !== callId) continue;
-      return part.isError && part.text.startsWith("Not allowed:")
-        ? "refused"
-        : "ran";
+      return part.isError && REFUSED.test(part.text) ? "refused" : "ran";
     }
   }
   return "open";

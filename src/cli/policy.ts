@@ -5,10 +5,13 @@
  * @module
  */
 import { parse, type ParseError } from "jsonc-parser";
+import { readText } from "../config/files.ts";
 import { decodeUtf8, readBytes } from "../core/bounded.ts";
+import { errorText } from "../core/errors.ts";
 import { positionalsMax, readArgs, usageError } from "./args.ts";
 import type { GatewayClient } from "../remote/client.ts";
 import { openGateway } from "./gateway.ts";
+import { rulesFile } from "./policy_file.ts";
 import { jsonLine, printableLine } from "./printable.ts";
 import { agoText, makePaint, table } from "./term.ts";
 import { EXIT, type Io, type Roof, type Verb } from "./verb.ts";
@@ -18,8 +21,7 @@ export const policy: Verb = {
   about: "Explain decisions, replay a session, list remembered answers",
   usage: [
     "carapace policy explain TOOL [--args JSON] [--session KEY] [--unattended] [--json]",
-    "carapace policy replay SESSION [--policy JSON] [--json]",
-    "carapace policy replay SESSION --policy -     (a configuration, or its guard, from standard input)",
+    "carapace policy replay SESSION [--policy FILE|JSON|-] [--json]",
     "carapace policy list [--json]",
     "carapace policy revoke ID [--json]",
   ],
@@ -27,7 +29,7 @@ export const policy: Verb = {
     'carapace policy explain web_fetch --args \'{"url":"https://a.test/"}\'',
     "carapace policy replay agent:main:main",
     'carapace policy replay agent:main:main --policy \'{"policy":[{"verdict":"deny","tool":"group:web"}]}\'',
-    "carapace policy replay agent:main:main --policy - < stricter.jsonc",
+    "carapace policy replay agent:main:main --policy stricter.jsonc",
     "carapace policy revoke pol_01jabc",
   ],
   needs: "gateway",
@@ -45,9 +47,9 @@ async function runPolicy(io: Io, roof: Roof): Promise<number> {
   });
   const [action, subject] = positionals;
   positionalsMax(positionals, action === "list" ? 1 : 2);
-  const rules = values.policy === "-"
-    ? decodeUtf8(await readBytes(io.stdin, RULES_BYTES_MAX))
-    : values.policy;
+  const rules = values.policy === undefined
+    ? undefined
+    : await readRules(io, values.policy);
   const json = values.json === true;
   const call = ((): (client: GatewayClient) => Promise<void> => {
     switch (action) {
@@ -84,6 +86,23 @@ async function runPolicy(io: Io, roof: Roof): Promise<number> {
   using client = await openGateway(io, { roof });
   await call(client);
   return EXIT.ok;
+}
+
+/** The rules as `--policy` names them. */
+async function readRules(io: Io, named: string): Promise<string> {
+  if (named === "-") {
+    return decodeUtf8(await readBytes(io.stdin, RULES_BYTES_MAX));
+  }
+  const file = rulesFile(named);
+  if (file === undefined) return named;
+  try {
+    return await readText(file, RULES_BYTES_MAX);
+  } catch (error) {
+    const why = error instanceof Deno.errors.NotFound
+      ? "there is no such file"
+      : errorText(error);
+    throw usageError(`Cannot read the policy ${JSON.stringify(named)}: ${why}`);
+  }
 }
 
 function required(value: string | undefined, name: string): string {
