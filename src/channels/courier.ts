@@ -11,7 +11,13 @@
  *
  * @module
  */
-import { type Channel, SendError, showDestination } from "../core/channel.ts";
+import {
+  type Channel,
+  type Delivered,
+  type Out,
+  SendError,
+  showDestination,
+} from "../core/channel.ts";
 import { AppError, errorText } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import { type Clock, limitSignal } from "../core/time.ts";
@@ -348,10 +354,12 @@ export class Courier implements AsyncDisposable {
           row = await this.#commit(row, { cut: { ...cut, sent: n } });
         }
         const key = pieces.length === 1 ? row.id : `${row.id}.${n + 1}`;
-        using limit = limitSignal(this.#ending.signal, OUTBOX.sendMs);
-        const { signal } = limit;
-        const piece = { key, destination, text: pieces[n] ?? "", signal };
-        ({ messageId } = await channel.send(piece));
+        const text = pieces[n] ?? "";
+        ({ messageId } = await this.#sendPiece(channel, {
+          key,
+          destination,
+          text,
+        }));
       }
     } catch (error) {
       this.#deps.channels.noteOut(channel.id, error);
@@ -363,6 +371,27 @@ export class Courier implements AsyncDisposable {
       state: "sent",
       ...messageId === undefined ? {} : { messageId },
     });
+  }
+
+  /** One piece, within its time also where the channel forgets it. */
+  async #sendPiece(
+    channel: Channel,
+    piece: Omit<Out, "signal">,
+  ): Promise<Delivered> {
+    using limit = limitSignal(this.#ending.signal, OUTBOX.sendMs);
+    const { signal } = limit;
+    const gone = Promise.withResolvers<never>();
+    const onGone = () => gone.reject(signal.reason);
+    signal.addEventListener("abort", onGone, { once: true });
+    if (signal.aborted) onGone();
+    try {
+      return await Promise.race([
+        channel.send({ ...piece, signal }),
+        gone.promise,
+      ]);
+    } finally {
+      signal.removeEventListener("abort", onGone);
+    }
   }
 
   async #failed(row: OutboxRow, error: unknown): Promise<void> {
