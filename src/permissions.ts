@@ -458,6 +458,9 @@ function checkName({ value, because }: Need): void {
   );
 }
 
+/** Names that stand for this machine. */
+const LOCAL = /^(.+\.)?localhost$/i;
+
 /** Exact addresses among the granted hosts: they must stay usable. */
 export function holesOf(net: readonly Need[]): { v4: string[]; v6: string[] } {
   const hosts = net.flatMap(({ value }) =>
@@ -467,22 +470,53 @@ export function holesOf(net: readonly Need[]): { v4: string[]; v6: string[] } {
     .map((host) => host.slice(1, -1).toLowerCase());
   // `localhost` resolves to both loopback addresses, and one denied address of
   // a name may refuse the name.
-  const isLocal = hosts.some((host) => /^(.+\.)?localhost$/i.test(host));
+  const isLocal = hosts.some((host) => LOCAL.test(host));
   return {
     v4: ["127.0.0.1", ...hosts.filter(isIpv4)],
     v6: isLocal ? ["::1", ...bracketed] : bracketed,
   };
 }
 
+/**
+ * A name is granted with its port and may come to resolve to an address in a
+ * hole: there that port is shut, unless a line names the address itself.
+ */
+function reboundPlaces(
+  net: readonly Need[],
+  holes: readonly string[],
+): string[] {
+  const places = net.flatMap(({ value }) => {
+    const [, host = "", port] = /^(.*):(\d+)$/.exec(String(value)) ?? [];
+    return port === undefined ? [] : [{ host, port }];
+  });
+  const isName = (host: string) =>
+    !isIpv4(host) && !host.startsWith("[") && !LOCAL.test(host);
+  const ports = new Set(
+    places.flatMap(({ host, port }) => isName(host) ? [port] : []),
+  );
+  const isNamed = (hole: string, port: string) =>
+    places.some((at) =>
+      at.port === port &&
+      (at.host === hole || hole.startsWith("127.") && LOCAL.test(at.host))
+    );
+  return [...new Set(holes)].flatMap((hole) =>
+    [...ports].filter((port) => !isNamed(hole, port))
+      .map((port) => `${hole}:${port}`)
+  );
+}
+
 function denials(net: readonly Need[]): Need[] {
   const { v4, v6 } = holesOf(net);
-  return [...denyRanges({ holes: v4 }), ...denyAddressesV6(v6)].map((
-    value,
-  ) => ({
+  const closed = [...denyRanges({ holes: v4 }), ...denyAddressesV6(v6)];
+  const row = (because: string) => (value: string): Need => ({
     kind: "net",
     value,
-    because: "not a public address",
-  }));
+    because,
+  });
+  return [
+    ...closed.map(row("not a public address")),
+    ...reboundPlaces(net, v4).map(row("no name may come to stand for it")),
+  ];
 }
 
 /** Whether a line asks for the bare flag. */

@@ -335,6 +335,34 @@ Deno.test("permissionsFor() takes white space in its own paths, but no comma", (
   assert.throws(() => flagsFor({}, { stateDir: "/a,/b" }), AppError);
 });
 
+Deno.test("permissionsFor() shuts this machine's ports to names that may come to mean it", () => {
+  const deny = (config: object) =>
+    (listOf(flagsFor(config), "--deny-net") ?? []).filter((value) =>
+      /:\d+$/.test(value) && !value.startsWith("[")
+    );
+  const place = (host: string, port: number) => ({
+    plugins: {
+      granted: { home: { http: [{ host, port, scheme: "http" as const }] } },
+    },
+  });
+  // The vendors' names are by https.
+  assert.deepEqual(deny({}), ["127.0.0.1:443"]);
+  assert.deepEqual(deny(place("home.example.com", 8123)), [
+    "127.0.0.1:443",
+    "127.0.0.1:8123",
+  ]);
+  for (const host of ["127.0.0.1", "localhost"]) {
+    assert.deepEqual(deny(place(host, 8123)), ["127.0.0.1:443"], host);
+  }
+  // A line that names the address keeps it, for the name as well.
+  assert.deepEqual(deny({ gateway: { port: 443 } }), []);
+  assert.deepEqual(deny(place("10.1.2.3", 443)), ["127.0.0.1:443"]);
+  assert.deepEqual(deny(place("10.1.2.3", 80)), [
+    "127.0.0.1:443",
+    "10.1.2.3:443",
+  ]);
+});
+
 Deno.test("permissionsFor() gives carapace plugin what its arguments name", () => {
   const net = (args: readonly string[], config = {}) =>
     listOf(flagsFor(config, { args }, "plugin"), "--allow-net");
