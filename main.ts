@@ -14,10 +14,12 @@ import { systemEnv } from "./src/config/env.ts";
 import type { Loaded } from "./src/config/load.ts";
 import { stateDir, systemPlace } from "./src/config/state.ts";
 import { AppError } from "./src/core/errors.ts";
+import { Ticks } from "./src/core/ticks.ts";
 import { systemClock } from "./src/core/time.ts";
 import type { Settings } from "./src/settings.ts";
 
 const env = systemEnv;
+const ticks = new Ticks();
 
 async function load(): Promise<Loaded<Settings>> {
   const { Settings } = await import("./src/settings.ts");
@@ -69,7 +71,8 @@ const roof: Roof = {
   schema: async () => (await import("./src/settings.ts")).Settings,
   load,
   permissions,
-  start: async (args) => (await import("./src/service.ts")).startService(args),
+  start: async (args) =>
+    (await import("./src/service.ts")).startService(args, ticks),
 };
 
 async function main(): Promise<void> {
@@ -77,4 +80,15 @@ async function main(): Promise<void> {
   Deno.exit(await runCli(io, roof));
 }
 
-if (import.meta.main) void main();
+if (import.meta.main) {
+  // A registered cron keeps its process alive, and a host sees only those that
+  // are registered here: one, for the one verb that stays.
+  if (Deno.args[0] === "start") {
+    Deno.cron(
+      "tick",
+      "* * * * *",
+      () => ticks.push(new Date(systemClock.now())),
+    );
+  }
+  void main();
+}

@@ -26,6 +26,8 @@ import { type Identity, openIdentity } from "./auth/open.ts";
 import type { PairEvent } from "./auth/pairing.ts";
 import {
   authorityFromRun,
+  CONFIG_CREDENTIAL,
+  configAuthority,
   peerAuthority,
   pluginAuthority,
 } from "./auth/principal.ts";
@@ -41,6 +43,7 @@ import { PUBLIC_OWNER } from "./core/label.ts";
 import type { HookEvent } from "./core/hooks.ts";
 import type { Log } from "./core/log.ts";
 import type { StatusPayload } from "./core/methods.ts";
+import type { ScheduleBus } from "./core/schedule_methods.ts";
 import { type Clock, repeat } from "./core/time.ts";
 import { VERSION } from "./core/version.ts";
 import { type Egress, makeEgress } from "./egress/egress.ts";
@@ -85,6 +88,7 @@ import { windowOf } from "./providers/models.ts";
 import { priceOf } from "./providers/prices.ts";
 import { makeRouter, type Router } from "./providers/route.ts";
 import { programsOf, startProblems } from "./plan.ts";
+import { ScheduleDesk } from "./schedule/desk.ts";
 import { Settings } from "./settings.ts";
 import { makeCipher } from "./store/cipher.ts";
 import { lockState, readHolder } from "./store/files.ts";
@@ -125,6 +129,8 @@ export interface HouseOptions {
   logs?: LogRing | undefined;
   /** The way to the launcher, which runs the programs that are configured. */
   pipe?: ProgramPipe | undefined;
+  /** Looks at what is due beside the schedule's own timer: every minute. */
+  ticks?: AsyncIterable<Date>;
 }
 
 /** An open house. Disposing closes it at once; `stop` lets turns finish first. */
@@ -552,6 +558,50 @@ function openConfiguration(
   });
 }
 
+/** The schedule over this house's store, turns and tokens. */
+async function openSchedule(
+  { clock, log }: HouseOptions,
+  rooms: {
+    store: Store;
+    desk: AgentDesk;
+    identity: Identity;
+    spending: Spending;
+    settings(): Settings;
+    publish: Gateway["publish"];
+  },
+): Promise<ScheduleDesk> {
+  const { store, desk, identity, spending, settings, publish } = rooms;
+  const schedule = new ScheduleDesk({
+    store,
+    turns: desk,
+    config: () => settings().schedule,
+    hasAgent: (id) => Object.hasOwn(settings().agents, id),
+    authorityOf: authorityFromRun,
+    configAuthority,
+    isLive: (record) => identity.credentials.isLive(record),
+    onRevoked: (listener) => identity.credentials.onEnded(listener),
+    watchCalls: (listener) => spending.watch(listener),
+    publish: (event, payload, principal) =>
+      publish(
+        event,
+        payload,
+        (caller) => caller.isOwner || caller.principal.id === principal,
+      ),
+    clock,
+    log,
+  });
+  await schedule.open();
+  return schedule;
+}
+
+/** Hands the house's ticks to whoever keeps time, until they end. */
+async function follow(
+  ticks: AsyncIterable<Date> | undefined,
+  schedule: ScheduleDesk,
+): Promise<void> {
+  for await (const _ of ticks ?? []) schedule.tick();
+}
+
 /** The gateway's view of the rest of the house. */
 function gatewayDeps(
   options: HouseOptions,
@@ -570,6 +620,7 @@ function gatewayDeps(
     usage: UsageDesk;
     metrics: Metrics;
     configuration: ConfigDesk<Settings>;
+    schedule: ScheduleBus | undefined;
     settings(): Settings;
   },
 ): GatewayDeps {
@@ -649,6 +700,7 @@ function gatewayDeps(
     ...(safeMode === undefined ? { plugins: rooms.plugins } : {}),
     ...(safeMode === undefined ? { channels: rooms.channels } : {}),
     ...(safeMode === undefined ? { toolsDesk: rooms.toolbox } : {}),
+    ...(rooms.schedule === undefined ? {} : { schedule: rooms.schedule }),
     metrics: () => rooms.metrics.text(),
     ...(safeMode === undefined ? {} : { safeMode }),
     version: VERSION,
@@ -709,6 +761,7 @@ function toolRoof(
     spending: Spending;
     settings(): Settings;
     publish: Gateway["publish"];
+    schedule: ScheduleBus;
   },
 ): OpenToolsOptions["roof"] {
   const { helpers, models, spending, settings, publish } = rooms;
@@ -736,6 +789,7 @@ function toolRoof(
       channelCarrier(rooms.channels),
     ],
     runChild: childRunner(helpers),
+    schedule: rooms.schedule,
     askModel: modelAsker({
       models,
       settings: () => agentSettings(settings()),
@@ -818,6 +872,11 @@ export async function openHouse(options: HouseOptions): Promise<House> {
         spending,
         settings: () => settings,
         publish: (...event) => opened?.publish(...event),
+        // Made after the turns it starts, which are made after the tools.
+        schedule: {
+          run: (method, params, actor) => schedule.run(method, params, actor),
+          words: (text, zone) => schedule.words(text, zone),
+        },
       }),
       clock,
       log,
@@ -866,7 +925,10 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     usageText: (authority) => usage.text(authority),
     settings: () => agentSettings(settings),
     authorityOf: (record) => authorityFromRun(record),
-    isLive: (record) => identity.credentials.isLive(record),
+    isLive: (record) =>
+      record.credential === CONFIG_CREDENTIAL ||
+      identity.credentials.isLive(record),
+    grantsOf: (inboundId) => schedule.grantsOf(inboundId),
     clock,
     log,
   });
@@ -882,6 +944,16 @@ export async function openHouse(options: HouseOptions): Promise<House> {
   });
   opening.defer(() => desk.drain(0));
   opening.use(plugins);
+  const schedule: ScheduleDesk = opening.use(
+    await openSchedule(options, {
+      store,
+      desk,
+      identity,
+      spending,
+      settings: () => settings,
+      publish: (...event) => opened?.publish(...event),
+    }),
+  );
   if (options.safeMode === undefined) {
     channels.adopt(settings);
     await plugins.open();
@@ -940,6 +1012,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       usage,
       metrics,
       configuration,
+      schedule: options.safeMode === undefined ? schedule : undefined,
       settings: () => settings,
     })),
   );
@@ -969,10 +1042,16 @@ export async function openHouse(options: HouseOptions): Promise<House> {
         log("error", "plugins.not_adopted", { error: String(error) })
       );
     },
-    resume: () =>
-      options.safeMode === undefined ? desk.resume() : Promise.resolve(0),
+    resume: async () => {
+      if (options.safeMode !== undefined) return 0;
+      const resumed = await desk.resume();
+      schedule.start();
+      void follow(options.ticks, schedule);
+      return resumed;
+    },
     stop: async ({ isRestart = false, ...options } = {}) => {
       const limitMs = options.limitMs ?? (isRestart ? RESTART_MS : DRAIN_MS);
+      schedule.stop();
       desk.stopAdmitting();
       await plugins.hooks.run(gatewayEvent("gateway_stop"));
       await Promise.all([

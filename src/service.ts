@@ -376,7 +376,10 @@ async function serve(
 }
 
 /** Runs the gateway to its exit code. */
-export async function startService(args: readonly string[]): Promise<number> {
+export async function startService(
+  args: readonly string[],
+  ticks?: AsyncIterable<Date>,
+): Promise<number> {
   const isSupervised = args.includes("--supervised");
   const isOff = args.includes("--unsafe-sandbox-off");
   const reading = await read(systemEnv);
@@ -406,6 +409,7 @@ export async function startService(args: readonly string[]): Promise<number> {
       posture,
       tls,
       pipe: openLauncherPipe(),
+      ...(ticks === undefined ? {} : { ticks }),
       beforeListening: async (tokens) => {
         given = await giveToken(tokens, { dir: reading.dir, env });
       },

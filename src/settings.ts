@@ -21,6 +21,7 @@ import { PluginsConfig } from "./plugins/config.ts";
 import { ProvidersConfig } from "./providers/config.ts";
 import { ModelsConfig } from "./providers/models.ts";
 import { PricesConfig } from "./providers/prices.ts";
+import { ScheduleConfig } from "./schedule/config.ts";
 import { StoreConfig } from "./store/config.ts";
 import { ToolsConfig } from "./tools/config.ts";
 import { McpConfig, McpServers } from "./tools/mcp/config.ts";
@@ -45,6 +46,7 @@ export const Settings = z.strictObject({
   egress: EgressConfig,
   channels: ChannelsConfig,
   plugins: PluginsConfig,
+  schedule: ScheduleConfig,
   store: StoreConfig,
   log: LogConfig,
   health: HealthConfig,

@@ -6,6 +6,7 @@
 import { z } from "zod";
 import { AgentId } from "../core/ids.ts";
 import { type Need, need } from "../core/needs.ts";
+import { isZone } from "../core/schedule.ts";
 
 export const AgentConfig = z.strictObject({
   name: z.string().min(1).max(80).optional().describe(
@@ -108,15 +109,6 @@ export const SessionsConfig = z.strictObject({
     .optional().describe("The time zone of dailyAt; without it the machine's"),
 }).prefault({});
 export type SessionsConfig = z.infer<typeof SessionsConfig>;
-
-function isZone(name: string): boolean {
-  try {
-    new Intl.DateTimeFormat("en", { timeZone: name });
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 /** What the agents' own folders need of the sandbox. */
 export function agentNeeds(agents: AgentsConfig): Need[] {

@@ -9,6 +9,7 @@ import type { Log } from "../core/log.ts";
 import type { ModelEvent, ModelRequest } from "../core/model.ts";
 import type { Clock } from "../core/time.ts";
 import type { Approvals } from "../guard/approvals.ts";
+import type { StandingGrant } from "../guard/decide.ts";
 import type { GuardDeps, GuardRules } from "../guard/rules.ts";
 import type { Spending } from "../guard/spending.ts";
 import type { Store } from "../store/store.ts";
@@ -86,6 +87,8 @@ export interface AgentDeps {
   isLive(record: AuthorityRecord): Promise<boolean> | boolean;
   /** Keeps results that are too long; without it they are cut. */
   outputs?: Pick<Outputs, "keep">;
+  /** What the owner lets a job do with nobody to ask, by its runs' inbound ids. */
+  grantsOf?(inboundId: string): readonly StandingGrant[];
   /** Who looks on, changes or stops; nobody where it is absent. */
   hooks?: Hooks;
   clock: Clock;

@@ -256,7 +256,9 @@ export class AgentDesk implements Turns {
     const runId = makeId("run", now);
     const isTransient = asked.sessionKey === undefined;
     const key = asked.sessionKey ?? `agent:${agentId}:transient:${runId}`;
-    const command = findCommand(inbound.text);
+    const command = asked.isPlain === true
+      ? undefined
+      : findCommand(inbound.text);
     // A command is for the gateway itself: no hook stands before /stop.
     const request = command === undefined
       ? await hookMessage(this.#deps, asked)
@@ -279,6 +281,7 @@ export class AgentDesk implements Turns {
         runId,
         at: now,
       }),
+      ...request.alsoStore?.(runId) ?? [],
     ];
     const active = new ActiveRun(run, deadline);
     active.isCommand = command !== undefined;
@@ -326,6 +329,8 @@ export class AgentDesk implements Turns {
     },
   ): Promise<void> {
     const { authority } = request;
+    // An event is no answer to an ask, and nobody's second thought.
+    if (request.isPlain === true) return;
     for (const other of others) {
       const isOwn = other.view.principal === authority.principal;
       if (
@@ -495,7 +500,10 @@ export class AgentDesk implements Turns {
     const found = await this.#deps.store.sessions.find(key);
     if (found !== undefined) {
       if (found.archived !== undefined) throw isAway(found);
-      return mayRenew ? await this.#renewIfDue(found) : found;
+      if (request.isFresh !== true) {
+        return mayRenew ? await this.#renewIfDue(found) : found;
+      }
+      if (!await this.#forget(found)) return found;
     }
     const before = this.#opening.get(key);
     if (before !== undefined) return await before;
@@ -514,6 +522,17 @@ export class AgentDesk implements Turns {
     } finally {
       this.#opening.delete(key);
     }
+  }
+
+  /** Purges a session that has words and in which nothing runs. Whether it did. */
+  async #forget(session: Session): Promise<boolean> {
+    if (session.seq === 0) return false;
+    using lane = this.#lanes.tryEnter(session.key);
+    if (lane === undefined) return false;
+    using _holder = this.#holders.hold(session.key);
+    await this.#deps.store.sessions.purge(session);
+    this.#pasts.forget(session.id);
+    return true;
   }
 
   /** Begins a session anew when its time has come and nothing runs in it. */

@@ -71,6 +71,7 @@ export function childRunner({ turns, sessions, clock }: HelperDeps): RunChild {
       sessionKey,
       agentId,
       attended: false,
+      isPlain: true,
       signal,
       limitMs: CHILD_MS,
     });
@@ -120,6 +121,7 @@ export function sessionCarrier(
         sessionKey: to,
         agentId: session.agentId,
         attended: false,
+        isPlain: true,
       });
       return `Delivered to ${to} as run ${runId}`;
     },

@@ -10,6 +10,7 @@ import { z } from "zod";
 import { sha256Hex } from "../core/ids.ts";
 import { join, type Label } from "../core/label.ts";
 import type { Message, ToolCallPart } from "../core/message.ts";
+import { SCHEDULE_CHANNEL } from "../core/schedule.ts";
 import type { CallPlan, Tool, ToolOutput } from "../core/tool.ts";
 import type { Question } from "../guard/approvals.ts";
 import { buildCard } from "../guard/card.ts";
@@ -96,7 +97,9 @@ export function decisionInput(
       value === replyTo && session.kind !== "group"
         ? [session.owner, "owner"]
         : "world",
-    grants: rules.grants,
+    grants: run.inbound.channel === SCHEDULE_CHANNEL
+      ? [...rules.grants, ...turn.deps.grantsOf?.(run.inbound.id) ?? []]
+      : rules.grants,
     policy: rules.policy,
     remembered,
     fetchKnownOnly: rules.fetchKnownOnly,

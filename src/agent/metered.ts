@@ -13,6 +13,7 @@ import {
   type ModelEvent,
   type ModelRequest,
 } from "../core/model.ts";
+import { jobOfInbound, SCHEDULE_CHANNEL } from "../core/schedule.ts";
 import type { Hold, Spending } from "../guard/spending.ts";
 import type { Run } from "../store/runs.ts";
 import type { UsageOwner } from "../store/usage.ts";
@@ -24,8 +25,9 @@ import type { Turn } from "./turn.ts";
 const MARGIN = { vendor: 1.05, estimate: 1.25 } as const;
 const OUTPUT_TOKENS_DEFAULT = 8_192;
 
-/** The job a session belongs to, if it is one's. */
-function jobOf(sessionKey: string): string | undefined {
+/** The job a run belongs to, if it is one's, in whatever session it runs. */
+function jobOf({ inbound, sessionKey }: Run): string | undefined {
+  if (inbound.channel === SCHEDULE_CHANNEL) return jobOfInbound(inbound.id);
   const [, , kind, job] = sessionKey.split(":");
   return kind === "cron" ? job : undefined;
 }
@@ -33,7 +35,7 @@ function jobOf(sessionKey: string): string | undefined {
 /** Who pays for a run's calls. */
 export function payerOf(run: Run, model: string): UsageOwner {
   const { principal, credential } = run.authority;
-  const job = jobOf(run.sessionKey);
+  const job = jobOf(run);
   return {
     agent: run.agentId,
     model,

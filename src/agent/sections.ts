@@ -16,6 +16,7 @@ import type { Authority } from "../core/authority.ts";
 import { AppError, errorText } from "../core/errors.ts";
 import { joinAll, type Label, label } from "../core/label.ts";
 import type { Log } from "../core/log.ts";
+import { isHeartbeatKey } from "../core/schedule.ts";
 import type { Message, TextPart } from "../core/message.ts";
 import type { Session } from "../store/sessions.ts";
 import { Roots } from "../tools/files/root_path.ts";
@@ -78,6 +79,11 @@ const WORKSPACE_FILES: readonly { name: string; own?: true }[] = [
   { name: "MEMORY.md", own: true },
 ];
 
+/** What a heartbeat is shown instead: as little as will do. */
+const HEARTBEAT_FILES: typeof WORKSPACE_FILES = [
+  { name: "HEARTBEAT.md", own: true },
+];
+
 const LIMITS = {
   /** Bytes of one file of a workspace in a prompt; what is longer is cut, and says so. */
   fileBytesMax: 65_536,
@@ -104,7 +110,10 @@ async function workspaceParts(
   const root = agent.workspace;
   if (root === undefined) return [];
   const { query, log } = options;
-  const files = WORKSPACE_FILES.filter((file) =>
+  const all = isHeartbeatKey(query.sessionKey)
+    ? HEARTBEAT_FILES
+    : WORKSPACE_FILES;
+  const files = all.filter((file) =>
     query.isPrivate && query.authority.kind === "owner" || file.own !== true
   );
   const roots = new Roots([{ path: root, trusted: true }]);
@@ -209,7 +218,9 @@ export async function gatherSections(
   },
 ): Promise<Sections> {
   const { query, sources, log } = options;
-  const { memory, skills } = sources;
+  const { memory, skills }: ContextSources = isHeartbeatKey(query.sessionKey)
+    ? {}
+    : sources;
   if (
     agent.workspace === undefined && memory === undefined &&
     skills === undefined

@@ -89,6 +89,7 @@ export function kindOf(key: string, isTransient = false): SessionKind {
   if (second === "cron" || second === "hook" || second === "subagent") {
     return second;
   }
+  if (second === "heartbeat") return "cron";
   if (fourth === "group" || fourth === "channel") return "group";
   return "direct";
 }

@@ -9,6 +9,7 @@ import type { Destination } from "../core/channel.ts";
 import type { Inbound, Message, Usage } from "../core/message.ts";
 import type { ToolSpec } from "../core/model.ts";
 import type { EndReason, TurnEvent } from "../core/turn.ts";
+import type { Row } from "../store/journal.ts";
 
 /** A tool call that somebody makes by name, without a model. */
 export interface NamedCall {
@@ -48,6 +49,15 @@ export interface TurnRequest {
   /** End the run when this aborts (an HTTP caller that left). */
   signal?: AbortSignal;
   limitMs?: number;
+  /** Nobody typed its text, so it is never a command. */
+  isPlain?: true;
+  /** The session begins anew with this turn, and keeps nothing of before. */
+  isFresh?: true;
+  /**
+   * Rows that are stored together with the turn, or not at all: a claim that
+   * somebody took before makes the whole of it a `conflict`.
+   */
+  alsoStore?(runId: string): readonly Row[];
 }
 
 /** A run that was accepted: it is stored, and will end with an `end` event. */

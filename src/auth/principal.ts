@@ -131,3 +131,24 @@ export function pluginAuthority(id: string): Authority {
 export function authorityFromRun(record: AuthorityRecord): Authority {
   return grantAuthority(record);
 }
+
+/** The credential of what the owner's configuration does by itself. */
+export const CONFIG_CREDENTIAL = "configuration";
+
+/**
+ * What a line of the owner's configuration acts as when nobody asks (the
+ * heartbeat): the owner's, without what only a person is there to use.
+ */
+export function configAuthority(): Authority {
+  return grantAuthority({
+    principal: "owner",
+    kind: "owner",
+    credential: CONFIG_CREDENTIAL,
+    revision: 0,
+    scopes: ["read", "chat", "tools", "write"],
+    agents: "any",
+    models: "any",
+    tools: "any",
+    integrity: "owner",
+  });
+}

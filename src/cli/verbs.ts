@@ -45,6 +45,11 @@ export const VERBS: readonly VerbRow[] = [
     load: async () => (await import("./session.ts")).session,
   },
   {
+    name: "cron",
+    about: "Add, list, change, run and remove scheduled jobs",
+    load: async () => (await import("./cron.ts")).cron,
+  },
+  {
     name: "usage",
     about: "Show what models were paid, and what for",
     load: async () => (await import("./usage.ts")).usage,

@@ -66,6 +66,7 @@ const OWN_FIRST: ReadonlySet<string> = new Set([
   "client",
   "openai",
   "cron",
+  "heartbeat",
   "hook",
   "subagent",
   "transient",

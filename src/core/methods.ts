@@ -14,6 +14,7 @@ import { CONFIG_METHODS } from "./config_methods.ts";
 import { GUARD_METHODS } from "./guard_methods.ts";
 import { OPS_METHODS } from "./ops_methods.ts";
 import { PLUGIN_METHODS } from "./plugin_methods.ts";
+import { SCHEDULE_METHODS } from "./schedule_methods.ts";
 import { Usage } from "./message.ts";
 import { SESSION_METHODS, SessionSummary } from "./session_methods.ts";
 import { TOOL_METHODS } from "./tool_methods.ts";
@@ -326,6 +327,7 @@ export const METHODS = {
   ...TOOL_METHODS,
   ...OPS_METHODS,
   ...CONFIG_METHODS,
+  ...SCHEDULE_METHODS,
 } as const satisfies Record<string, MethodContract>;
 
 export type MethodName = keyof typeof METHODS;

@@ -33,6 +33,7 @@ import type { ChannelActs } from "./channels.ts";
 import type { GuardActs } from "./guard_methods.ts";
 import type { AuditBook, LogTail } from "./ops.ts";
 import type { PluginDesk } from "./plugins.ts";
+import type { ScheduleBus } from "../core/schedule_methods.ts";
 import type { ToolsDesk } from "./tools.ts";
 import type { SessionBus } from "./session_methods.ts";
 
@@ -163,6 +164,7 @@ export interface GatewayDeps {
   plugins?: PluginDesk;
   channels?: ChannelActs;
   toolsDesk?: ToolsDesk;
+  schedule?: ScheduleBus;
   /** The tools somebody may call by name; without it there are none. */
   toolsOf?(user: {
     agentId: string;

@@ -123,6 +123,8 @@ class Room {
         "device.pair.resolved",
         "node.pair.requested",
         "node.pair.resolved",
+        "cron",
+        "heartbeat",
       ],
     });
     const turns = new RateByKind(

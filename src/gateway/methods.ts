@@ -33,6 +33,7 @@ import { opsHandlers } from "./ops.ts";
 import { pluginHandlers } from "./plugins.ts";
 import { toolHandlers } from "./tools.ts";
 import { toSummary } from "../agent/operations.ts";
+import { scheduleHandlers } from "./schedule_methods.ts";
 import { sessionHandlers, sessionsSaying } from "./session_methods.ts";
 import { checkServing } from "./target.ts";
 import { checkModelChoice, labelsOf, toInbound } from "./openai_agent.ts";
@@ -458,6 +459,7 @@ export function makeHandlers(on: MethodDeps): Handlers {
     ...deviceHandlers(deps.devices),
     ...pluginHandlers(deps.plugins),
     ...toolHandlers(deps.toolsDesk),
+    ...scheduleHandlers(deps),
     ...sessionHandlers(deps),
   };
 }

@@ -28,6 +28,18 @@ export interface GuardRules {
 
 const made = new WeakMap<GuardConfig, GuardRules>();
 
+/** What a place in a standing grant may be called by a decision. */
+export function grantPlaces(place: string): string[] {
+  if (place.startsWith("*.")) return [place.toLowerCase()];
+  return [
+    ...new Set([
+      normalPlace("url", place),
+      normalPlace("address", place),
+      normalPlace("path", place),
+    ]),
+  ];
+}
+
 /** The rules of a configuration; made once for each. */
 export function toRules(config: GuardConfig): GuardRules {
   const known = made.get(config);
@@ -39,15 +51,7 @@ export function toRules(config: GuardConfig): GuardRules {
     grants: config.grants.map(({ tool, places, agent, to, session }, n) => ({
       id: `guard.grants[${n}]`,
       tool,
-      places: places.flatMap((place) =>
-        place.startsWith("*.") ? [place.toLowerCase()] : [
-          ...new Set([
-            normalPlace("url", place),
-            normalPlace("address", place),
-            normalPlace("path", place),
-          ]),
-        ]
-      ),
+      places: places.flatMap(grantPlaces),
       agent,
       to,
       sessionKey: session,

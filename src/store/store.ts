@@ -19,6 +19,7 @@ import { claimState, openKeyFile, prepareState } from "./files.ts";
 import { ConfigRevisions } from "./config_revisions.ts";
 import { FileLabels } from "./file_labels.ts";
 import { InboundSeen } from "./inbound.ts";
+import { Jobs } from "./jobs.ts";
 import { type Journal, KvJournal } from "./journal.ts";
 import { makeKey } from "./keys.ts";
 import { McpPins } from "./mcp_pins.ts";
@@ -70,6 +71,7 @@ export interface Store extends AsyncDisposable {
   readonly pairings: Pairings;
   readonly configRevisions: ConfigRevisions;
   readonly plugins: Plugins;
+  readonly jobs: Jobs;
   readonly usage: UsageRows;
   readonly audit: Audit;
   /** Milliseconds a synced write took, for readiness. */
@@ -137,6 +139,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     mcpPins: new McpPins(values),
     configRevisions: new ConfigRevisions(values),
     plugins: new Plugins(values, journal),
+    jobs: new Jobs(values),
     usage: new UsageRows(values),
     audit,
     probe: async () => {

@@ -5,7 +5,9 @@
  * @module
  */
 import type { Tool } from "../core/tool.ts";
+import type { ScheduleBus } from "../core/schedule_methods.ts";
 import { configRead } from "./config_read.ts";
+import { cronTools } from "./cron.ts";
 import { type AskModel, mediaAnalyze } from "./media.ts";
 import { type Carrier, messageSend } from "./message.ts";
 import { type SessionDeps, sessionTools } from "./sessions.ts";
@@ -36,6 +38,7 @@ export interface ToolDeps {
   carriers?: readonly Carrier[];
   runChild?: RunChild;
   askModel?: AskModel;
+  schedule?: ScheduleBus;
   /** Set when there are roots. */
   files?: FileDesk;
   /** Set when folders of skills are named. */
@@ -52,6 +55,7 @@ export interface ToolDeps {
 export function makeTools(deps: ToolDeps): Tool[] {
   const { memory, outputs, files, web, search, exec, skills } = deps;
   const { sessions, config, carriers = [], runChild, askModel } = deps;
+  const { schedule } = deps;
   return [
     currentTime,
     mathEval,
@@ -69,6 +73,7 @@ export function makeTools(deps: ToolDeps): Tool[] {
       ? []
       : [mediaAnalyze({ files, ask: askModel })],
     ...runChild === undefined ? [] : [sessionSpawn(runChild)],
+    ...schedule === undefined ? [] : cronTools(schedule),
     ...exec === undefined ? [] : execTools(exec),
   ];
 }

@@ -13,7 +13,7 @@ import { type Tool, tool } from "../core/tool.ts";
 import { searchWords } from "./memory_book.ts";
 
 /** With more tools than this, some wait to be asked for. */
-export const TOOLS_SHOWN_MAX = 24;
+export const TOOLS_SHOWN_MAX = 20;
 /** Tools that are shown in any case: the first of the registry. */
 const FIRST = 16;
 /** Of those asked for, the latest. */

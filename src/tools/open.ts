@@ -44,7 +44,10 @@ export interface OpenToolsOptions {
   >;
   stateDir: string;
   /** What the agent and the roof can do for tools. */
-  roof: Pick<ToolDeps, "config" | "carriers" | "runChild" | "askModel">;
+  roof: Pick<
+    ToolDeps,
+    "config" | "carriers" | "runChild" | "askModel" | "schedule"
+  >;
   /** The way to the launcher; absent when nothing may be run. */
   pipe?: ProgramPipe | undefined;
   clock: Clock;

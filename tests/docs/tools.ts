@@ -24,6 +24,7 @@ function everyTool(): Tool[] {
     config: () => ({}),
     carriers: [{ about: "…", takes: () => false, deliver: anything() }],
     runChild: anything(),
+    schedule: anything(),
     askModel: anything(),
     files: anything(),
     skills: anything(),

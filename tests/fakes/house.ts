@@ -9,6 +9,7 @@ import {
   SessionsConfig,
 } from "../../src/agent/config.ts";
 import { AgentDesk } from "../../src/agent/desk.ts";
+import type { AgentDeps } from "../../src/agent/deps.ts";
 import { GuardDesk } from "../../src/agent/guard_desk.ts";
 import type { ContextSources } from "../../src/agent/sections.ts";
 import type { TurnRequest } from "../../src/agent/turns.ts";
@@ -89,6 +90,7 @@ export interface FakeHouseOptions {
   /** What models cost; without it nobody knows. */
   priceOf?(model: string): Price | undefined;
   onBudget?(notice: BudgetNotice): void;
+  grantsOf?: AgentDeps["grantsOf"] & object;
 }
 
 /** A desk, its store and its models. */
@@ -222,6 +224,7 @@ export async function fakeHouse(
     settings: () => settings,
     authorityOf: (record) => new Authority(record),
     isLive: options.isLive ?? (() => true),
+    ...(options.grantsOf === undefined ? {} : { grantsOf: options.grantsOf }),
     clock,
     log: silentLog,
   });
