@@ -30,6 +30,7 @@ const ROOTS = [
   "src/keeper.ts",
   "src/plan.ts",
   "src/plugins/worker.ts",
+  "src/web/app/main.ts",
 ];
 
 /** Who may touch what. An entry is a room, or a file for one exception. */

@@ -25,6 +25,11 @@ export const VERBS: readonly VerbRow[] = [
     load: async () => (await import("./chat.ts")).chat,
   },
   {
+    name: "ui",
+    about: "Make a link that opens the page in a browser and pairs it",
+    load: async () => (await import("./ui.ts")).ui,
+  },
+  {
     name: "status",
     about: "Show what runs, for how long, and under which sandbox",
     load: async () => (await import("./status.ts")).status,

@@ -86,7 +86,10 @@ function toAnswer({ output, streams, mime }: Route): Json {
 
 function toOperation(route: Route, names: readonly string[]): Json {
   const { method, path, scope, orScope, about, input } = route;
-  const words = toTemplate(path).path.match(/[A-Za-z0-9]+/g) ?? ["root"];
+  const named = toTemplate(path).path.match(/[A-Za-z0-9]+/g) ?? ["root"];
+  const words = path.length > 1 && path.endsWith("/")
+    ? [...named, "index"]
+    : named;
   const name = ERROR_NAMES[dialectOf(path)];
   const scopes = [scope, ...orScope === undefined ? [] : [orScope]];
   return {

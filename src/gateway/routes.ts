@@ -26,6 +26,7 @@ import { ChatRequest } from "./openai_schema.ts";
 import { makeOpenApi } from "./openapi.ts";
 import { PLUGIN_ROUTE, type WebhookDoor } from "./plugins.ts";
 import type { ApiDeps } from "./target.ts";
+import { UI_ROUTES } from "./ui.ts";
 
 /**
  * One route. `handshake` rows authenticate inside the WebSocket, `manifest` rows
@@ -111,6 +112,7 @@ export const ROUTES: readonly Route[] = [
     },
   },
   ...API_ROUTES,
+  ...UI_ROUTES,
   {
     method: "GET",
     path: "/openapi.json",

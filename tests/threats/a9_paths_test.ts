@@ -1,4 +1,5 @@
 /** A9: routes outside the authentication, and paths that are read in two ways. */
+import { ROUTES } from "../../src/gateway/routes.ts";
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { openGatewayHouse, rawRequest } from "../fakes/gateway_house.ts";
@@ -60,7 +61,9 @@ Deno.test("A9: no spelling of a path gets past the authentication", async (t) =>
     }
   });
   await t.step("any path at all", async () => {
-    const open = new Set(["/health/live", "/health/ready"]);
+    const open = new Set(
+      ROUTES.filter(({ scope }) => scope === "public").map(({ path }) => path),
+    );
     await fc.assert(
       fc.asyncProperty(fc.webPath(), async (path) => {
         fc.pre(!open.has(path));
@@ -81,7 +84,8 @@ Deno.test("A9: an unknown path is 401 without a token, 404 with one", async () =
     const path of [
       "/nowhere",
       "/v1/nowhere",
-      "/ui",
+      "/ui/x",
+      "/ui/app.ts",
       "/api",
       "/mcp/x",
       "/mcpx",
@@ -107,4 +111,20 @@ Deno.test("A9: an unknown path is 401 without a token, 404 with one", async () =
   const method = await house.get("/v1/chat/completions");
   assert.equal(method.status, 405);
   await method.body?.cancel();
+});
+
+Deno.test("A9: what is public is this and nothing else", () => {
+  assert.deepEqual(
+    ROUTES.filter(({ scope }) => scope === "public").map(({ method, path }) =>
+      `${method} ${path}`
+    ).sort(),
+    [
+      "GET /health/live",
+      "GET /health/ready",
+      "GET /ui",
+      "GET /ui/",
+      "GET /ui/app.js",
+      "GET /ui/style.css",
+    ],
+  );
 });
