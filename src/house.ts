@@ -677,6 +677,7 @@ function gatewayDeps(
         return { id, token };
       },
       list: async () => await tokens.list(),
+      rotate: (named, by) => tokens.rotate(named, by),
       revoke: (id) => tokens.revoke(id),
     },
     status: () => ({

@@ -31,7 +31,8 @@ export function principalOf(row: TokenRow): Principal {
     tools: row.tools,
     integrity: row.integrity,
   });
-  return Object.freeze({ id, kind: row.kind, name: row.name, authority });
+  const { kind, name, generation = 0 } = row;
+  return Object.freeze({ id, kind, name, authority, generation });
 }
 
 /** The name of a device's credential; one key has one for each role. */

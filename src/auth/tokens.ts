@@ -21,7 +21,8 @@ import type { Clock } from "../core/time.ts";
 import type { AuditEntry } from "../store/audit.ts";
 import type { Store } from "../store/store.ts";
 import type { TokenRow } from "../store/tokens.ts";
-import { narrowed } from "./minting.ts";
+import type { EndListener } from "./devices.ts";
+import { checkCovers, narrowed } from "./minting.ts";
 import { hashToken, makeTokenText } from "./secret_text.ts";
 
 export { hashToken } from "./secret_text.ts";
@@ -62,7 +63,7 @@ export class Tokens {
   readonly #store: TokensDeps["store"];
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #listeners = new Set<(credentialId: string) => void>();
+  readonly #listeners = new Set<EndListener>();
   /** Ended in this process, whether or not the disk has heard of it. */
   readonly #ended = new Set<string>();
   #endings = 0;
@@ -156,8 +157,10 @@ export class Tokens {
     const rows = await this.#store.tokens.list();
     return rows
       .filter((row) =>
-        options.withRevoked ||
-        row.revokedAt === undefined && !this.#ended.has(row.id)
+        // A text that is not used yet is the same token.
+        row.replaces === undefined &&
+        (options.withRevoked ||
+          row.revokedAt === undefined && !this.#ended.has(row.id))
       )
       .map(({ sha256: _, ...view }) => view);
   }
@@ -170,7 +173,8 @@ export class Tokens {
    * the token is ended until this process ends
    */
   async revoke(id: string, by?: Authority): Promise<void> {
-    const row = (await this.#store.tokens.list()).find((r) => r.id === id);
+    const rows = (await this.#store.tokens.list()).filter((r) => r.id === id);
+    const row = rows.find((r) => r.replaces === undefined);
     if (row === undefined) {
       throw new AppError(
         "not_found",
@@ -185,13 +189,81 @@ export class Tokens {
       revision: row.revision + 1,
     };
     await this.#commitFirst(
-      [this.#store.tokens.row(next)],
+      [
+        this.#store.tokens.row(next),
+        ...rows.filter((r) => r.replaces !== undefined)
+          .map((r) => this.#store.tokens.forgetRow(r)),
+      ],
       told("token.revoke", row, by),
     );
   }
 
+  /**
+   * Makes a token's next text. It works at once; the present one until the next
+   * is first used. What the token may do does not change.
+   *
+   * @param named its id, or a name that only one token has
+   * @throws {AppError} `not_found`; `forbidden` when it may do what `by` may
+   * not; `conflict` for one that stands in the environment
+   */
+  async rotate(
+    named: string,
+    by?: Authority,
+  ): Promise<{ id: string; token: string }> {
+    const rows = (await this.#store.tokens.list()).filter((row) =>
+      !this.#isOver(row) && (row.id === named || row.name === named)
+    );
+    const [row, ...others] = rows.filter((r) => r.replaces === undefined);
+    if (row === undefined || others.length > 0) {
+      throw new AppError(
+        "not_found",
+        `Cannot rotate token "${named}": ${
+          row === undefined ? "no such token" : "several have that name"
+        }`,
+        { hint: "`carapace token list` shows their ids" },
+      );
+    }
+    if (row.fromEnvironment) {
+      throw new AppError(
+        "conflict",
+        "Cannot rotate the token of CARAPACE_TOKEN",
+        { hint: "Set another text there and start again" },
+      );
+    }
+    if (by !== undefined) {
+      checkCovers(by, row, { act: `rotate token "${row.name}"` });
+    }
+    const token = makeTokenText("cara");
+    const next: TokenRow = {
+      ...row,
+      sha256: hashToken(token),
+      generation: (row.generation ?? 0) + 1,
+      replaces: row.sha256,
+    };
+    await this.#store.journal.commit([
+      this.#store.tokens.row(next, { isNew: true }),
+      // Of texts that were never used, only the newest counts.
+      ...rows.filter((r) => r.replaces === row.sha256)
+        .map((r) => this.#store.tokens.forgetRow(r)),
+      this.#store.audit.row(told("token.rotate", row, by)),
+    ]);
+    return { id: row.id, token };
+  }
+
+  /** The first use of a token's next text: the one before is over. */
+  async #settle(row: TokenRow): Promise<void> {
+    const { replaces, ...settled } = row;
+    if (replaces === undefined) return;
+    await this.#store.journal.commit([
+      this.#store.tokens.row(settled),
+      this.#store.tokens.forgetRow({ sha256: replaces }),
+      this.#store.audit.row(told("token.rotated", row)),
+    ]);
+    this.#tell(row.id, row.generation);
+  }
+
   /** Calls with a credential's id when it ends, until disposed. */
-  onRevoked(listener: (credentialId: string) => void): Disposable {
+  onRevoked(listener: EndListener): Disposable {
     this.#listeners.add(listener);
     return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
   }
@@ -213,7 +285,10 @@ export class Tokens {
   /** The record of a token that may be used now, by its hash. */
   async find(sha256: string): Promise<TokenRow | undefined> {
     const row = await this.#store.tokens.find(sha256);
-    return row === undefined || this.#isOver(row) ? undefined : row;
+    if (row === undefined || this.#isOver(row)) return undefined;
+    // Its caller reads again: the rows have changed.
+    if (row.replaces !== undefined) await this.#settle(row);
+    return row;
   }
 
   /** How a token stands; `undefined` for one that is over. */
@@ -307,9 +382,13 @@ export class Tokens {
   #end(id: string): void {
     this.#ended.add(id);
     this.#endings++;
+    this.#tell(id);
+  }
+
+  #tell(id: string, before?: number): void {
     for (const listener of this.#listeners) {
       try {
-        listener(id);
+        listener(id, before);
       } catch (error) {
         this.#log("error", "auth.listener.failed", {
           credential: id,

@@ -4,6 +4,7 @@
  * @module
  */
 import type { StatusPayload } from "../core/methods.ts";
+import type { GatewayClient } from "../remote/client.ts";
 import { positionalsMax, readArgs } from "./args.ts";
 import { openGateway } from "./gateway.ts";
 import { jsonLine, printableLine } from "./printable.ts";
@@ -33,10 +34,27 @@ async function runStatus(io: Io, roof: Roof): Promise<number> {
   using client = await openGateway(io, { roof });
   const payload = await client.call("status", {});
   if (values.json === true) io.out(jsonLine(payload));
-  else {io.out(
-      statusText(payload, { paint: makePaint(io), now: io.clock.now() }),
-    );}
+  else {
+    const paint = makePaint(io);
+    io.out(statusText(payload, { paint, now: io.clock.now() }));
+    io.out(await pendingText(client, paint));
+  }
   return EXIT.ok;
+}
+
+/** Devices that wait for an answer, for whoever may give it. */
+async function pendingText(
+  client: GatewayClient,
+  paint: Paint,
+): Promise<string> {
+  const may = client.hello.features.methods.includes("device.pair.list");
+  if (!may) return "";
+  const { pending } = await client.call("device.pair.list", {});
+  if (pending.length === 0) return "";
+  const ask = pending.length === 1
+    ? "1 device asks"
+    : `${pending.length} devices ask`;
+  return `\n${paint("yellow", `${ask} to be paired: carapace device list`)}\n`;
 }
 
 /** The status as people read it. */

@@ -1,5 +1,5 @@
 /**
- * `carapace token`: makes, lists and revokes tokens.
+ * `carapace token`: makes, lists, rotates and revokes tokens.
  *
  * @module
  */
@@ -16,16 +16,18 @@ const SCOPES_DEFAULT = "read,chat";
 
 export const token: Verb = {
   name: "token",
-  about: "Make, list and revoke tokens",
+  about: "Make, list, rotate and revoke tokens",
   usage: [
-    "carapace token create NAME [--scopes LIST] [--expires DURATION] [--agents LIST] [--models LIST] [--tools LIST] [--json]",
+    "carapace token create NAME [--scopes LIST] [--expires DURATION] [--agents LIST] [--models LIST] [--tools LIST] [--integrity owner|untrusted] [--json]",
     "carapace token list [--json]",
+    "carapace token rotate NAME|ID [--json]",
     "carapace token revoke ID [--json]",
   ],
   examples: [
     "carapace token create phone --scopes read,chat --expires 30d",
     "carapace token create ci --scopes chat --agents work --models openai:gpt-5",
     "carapace token list",
+    "carapace token rotate phone",
     "carapace token revoke tok_01jabc",
   ],
   needs: "gateway",
@@ -41,6 +43,7 @@ async function runToken(io: Io, roof: Roof): Promise<number> {
     agents: { type: "string" },
     models: { type: "string" },
     tools: { type: "string" },
+    integrity: { type: "string" },
   });
   const [action, subject] = positionals;
   positionalsMax(positionals, action === "list" ? 1 : 2);
@@ -54,6 +57,7 @@ async function runToken(io: Io, roof: Roof): Promise<number> {
         expiresInMs: values.expires === undefined
           ? undefined
           : parseDuration(values.expires),
+        integrity: parseIntegrity(values.integrity),
         allowed: {
           ...listed("agents", values.agents),
           ...listed("models", values.models),
@@ -65,11 +69,16 @@ async function runToken(io: Io, roof: Roof): Promise<number> {
     case "list":
       call = (client) => list(io, client, { json });
       break;
+    case "rotate":
+      call = rotateCall(io, { id: required(subject, "NAME or ID"), json });
+      break;
     case "revoke":
       call = revokeCall(io, { id: required(subject, "ID"), json });
       break;
     case undefined:
-      throw usageError("Say what to do with tokens: create, list or revoke");
+      throw usageError(
+        "Say what to do with tokens: create, list, rotate or revoke",
+      );
     default:
       throw usageError(`Unknown action "${action}" of "carapace token"`);
   }
@@ -111,8 +120,18 @@ export function parseScopes(text: string): string[] {
   });
 }
 
+function parseIntegrity(
+  text: string | undefined,
+): "owner" | "untrusted" | undefined {
+  if (text === undefined || text === "owner" || text === "untrusted") {
+    return text;
+  }
+  throw usageError(`Unknown integrity "${text}"`, "It is owner or untrusted");
+}
+
 interface Wanted {
   name: string;
+  integrity: "owner" | "untrusted" | undefined;
   scopes: string[];
   expiresInMs: number | undefined;
   allowed: { agents?: string[]; models?: string[]; tools?: string[] };
@@ -121,11 +140,12 @@ interface Wanted {
 
 function createCall(io: Io, wanted: Wanted): Call {
   return async (client) => {
-    const { name, scopes, expiresInMs, allowed, json } = wanted;
+    const { name, scopes, expiresInMs, allowed, integrity, json } = wanted;
     const made = await client.call("token.create", {
       name,
       scopes,
       ...allowed,
+      ...(integrity === undefined ? {} : { integrity }),
       ...(expiresInMs === undefined ? {} : { expiresInMs }),
     });
     if (json) return io.out(jsonLine(made));
@@ -165,6 +185,19 @@ async function list(
   io.out(
     table(["ID", "NAME", "SCOPES", "USED", "EXPIRES"], rows, makePaint(io)),
   );
+}
+
+function rotateCall(io: Io, options: { id: string; json: boolean }): Call {
+  return async (client) => {
+    const made = await client.call("token.rotate", { id: options.id });
+    if (options.json) return io.out(jsonLine(made));
+    io.out(`${printableLine(made.token)}\n`);
+    io.err(
+      `The next text of ${
+        printableLine(made.id)
+      }: it works now, the present one until this one is first used. It is shown this once.\n`,
+    );
+  };
 }
 
 function revokeCall(io: Io, options: { id: string; json: boolean }): Call {

@@ -66,8 +66,13 @@ export const VERBS: readonly VerbRow[] = [
   },
   {
     name: "token",
-    about: "Make, list and revoke tokens",
+    about: "Make, list, rotate and revoke tokens",
     load: async () => (await import("./token.ts")).token,
+  },
+  {
+    name: "device",
+    about: "Pair devices, invite them, and end them",
+    load: async () => (await import("./device.ts")).device,
   },
   {
     name: "config",

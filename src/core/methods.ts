@@ -308,11 +308,24 @@ export const METHODS = {
         id: z.string(),
         name: z.string(),
         scopes: z.array(z.string()),
+        /** `any`, or the names. */
+        agents: z.union([z.literal("any"), z.array(z.string())]).optional(),
+        models: z.union([z.literal("any"), z.array(z.string())]).optional(),
+        tools: z.union([z.literal("any"), z.array(z.string())]).optional(),
+        integrity: z.string().optional(),
+        kind: z.string().optional(),
         createdAt: z.int(),
         expiresAt: z.int().optional(),
         lastUsedAt: z.int().optional(),
       })),
     }),
+  },
+  "token.rotate": {
+    scope: "admin",
+    about:
+      "Make a token's next text; the present one holds until the next is used",
+    input: z.strictObject({ id: z.string().min(1).max(64) }),
+    output: z.object({ id: z.string(), token: z.string() }),
   },
   "token.revoke": {
     scope: "admin",

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { timingSafeEqual } from "node:crypto";
 import { z } from "zod";
 
 /** Holds a secret text and shows `[secret]` to everyone who merely looks. */
@@ -47,12 +48,12 @@ async function sha256(text: string): Promise<Uint8Array> {
   );
 }
 
-/** Compares two secrets in a time that says nothing about either. */
+/**
+ * Compares two secrets in a time that says nothing about either: both are
+ * hashed first, so that neither content nor length shows.
+ */
 export async function verifySecret(a: string, b: string): Promise<boolean> {
-  const [x, y] = await Promise.all([sha256(a), sha256(b)]);
-  let difference = 0;
-  for (let n = 0; n < x.length; n++) difference |= (x[n] ?? 0) ^ (y[n] ?? 0);
-  return difference === 0;
+  return timingSafeEqual(...await Promise.all([sha256(a), sha256(b)]));
 }
 
 /**

@@ -111,6 +111,11 @@ export interface TokenDesk {
     maker: Authority,
   ): Promise<MethodOutput<"token.create">>;
   list(): Promise<readonly MethodOutput<"token.list">["tokens"][number][]>;
+  /** @throws {AppError} `not_found`; `forbidden` when it outranks its rotator */
+  rotate(
+    named: string,
+    by: Authority,
+  ): Promise<MethodOutput<"token.rotate">>;
   /** @throws {AppError} `not_found` */
   revoke(id: string): Promise<void>;
 }

@@ -447,6 +447,8 @@ export function makeHandlers(on: MethodDeps): Handlers {
       ),
     "token.list": async () =>
       METHODS["token.list"].output.parse({ tokens: await deps.tokens.list() }),
+    "token.rotate": ({ id }, { caller }) =>
+      deps.tokens.rotate(id, caller.authority),
     "token.revoke": async ({ id }) => {
       await deps.tokens.revoke(id);
       return { ok: true, id };

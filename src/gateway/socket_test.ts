@@ -337,6 +337,7 @@ Deno.test("every method answers in the shape its contract says", async (t) => {
     "sessions.list": { includeLastMessage: true },
     agent: { message: "y", idempotencyKey: "m2", extraSystemPrompt: "p" },
     "token.create": { name: "n", scopes: ["read"] },
+    "token.rotate": { id: "tok_n" },
     "token.revoke": { id: "tok_n" },
     "plugins.manifest": { id: "fake" },
     "plugins.install": {

@@ -33,6 +33,10 @@ export const TokenRow = z.strictObject({
   revokedAt: z.int().optional(),
   /** The credential it was minted by; absent when made at the machine itself. */
   mintedBy: z.string().max(256).optional(),
+  /** Which text it is: each rotation counts up. */
+  generation: z.int().nonnegative().optional(),
+  /** The hash of the text that holds until this one is first used. */
+  replaces: z.string().regex(/^[0-9a-f]{64}$/).optional(),
   /** Its text stands in the environment; another text there replaces it. */
   fromEnvironment: z.literal(true).optional(),
 });
@@ -88,6 +92,11 @@ export class TokenRows {
     const { lastUsedAt: _, ...value } = TokenRow.parse(next);
     const key = makeKey("token", value.sha256);
     return options.isNew ? { key, value, absent: true } : { key, value };
+  }
+
+  /** The row that forgets one text of a token. */
+  forgetRow({ sha256 }: Pick<TokenRow, "sha256">): Row {
+    return { key: makeKey("token", sha256), value: undefined };
   }
 
   /** The rows that delete a token. */

@@ -107,7 +107,15 @@ The server sends \`connect.challenge\`; the client's first request is \`connect\
 with \`{minProtocol, maxProtocol, client:{id, version, platform, mode},
 auth:{token}, scopes?, resume?}\`; the answer is \`hello-ok\`. Scopes come from the
 server's record of the token, intersected with what was asked; nothing else a
-client says widens them. An upgrade that carries \`Authorization\` may leave out
+client says widens them. Instead of a token, or beside it, \`device:{id, publicKey,
+signature, signedAt, nonce}\` shows a device: an Ed25519 key, its id the hex
+SHA-256 of the raw key, all base64url; signed is \`v2|id|client.id|client.mode|role|
+scopes,…|signedAt|token|nonce\`, or \`v3\` with \`|platform|deviceFamily\` in lower
+case behind it, where the token is \`auth.token\`, \`deviceToken\` or
+\`bootstrapToken\`, the first that was sent, or nothing. \`signedAt\` is within two
+minutes of the challenge's \`ts\`. An unknown key gets \`NOT_PAIRED\` with
+\`details.requestId\`; see docs/security.md, Identity. The first \`hello-ok\` of a
+paired device holds \`auth.deviceToken\`. An upgrade that carries \`Authorization\` may leave out
 \`auth\`. Unknown properties are refused. \`seq\` counts a connection's events from
 1 without gaps. Requests of one connection run at the same time; those to one
 session keep their order. \`resume {sessionKey, runId, seq}\` sends a run's events

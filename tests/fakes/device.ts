@@ -3,8 +3,9 @@
  * writing the text that is signed, from the protocol's words and not from the
  * gateway's code.
  */
+import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync, sign } from "node:crypto";
-import { type AnyFrame, CLIENT, type FakeClient } from "./gateway_house.ts";
+import { type AnyFrame, CLIENT, FakeClient } from "./gateway_house.ts";
 
 /** What is signed. */
 export interface Signing {
@@ -127,5 +128,48 @@ export async function connectDevice(
       ...options.device,
     },
     ...options.more,
+  });
+}
+
+/** A socket to a house, before its handshake. */
+export async function knock(house: { url: string }): Promise<FakeClient> {
+  const client = new FakeClient(`${house.url.replace("http", "ws")}/ws`);
+  await client.opened;
+  return client;
+}
+
+/** A socket that came by a token. */
+export async function tokenSocket(
+  house: { url: string },
+  token: string,
+): Promise<FakeClient> {
+  const client = await knock(house);
+  const { ok, error } = await client.connect({ auth: { token } });
+  assert.equal(ok, true, JSON.stringify(error));
+  return client;
+}
+
+/** Pairs a device by an owner's socket; its answer. */
+export async function pairDevice(
+  house: { url: string },
+  owner: FakeClient,
+  options: {
+    device: FakeDevice;
+    scopes?: readonly string[];
+    approve?: Record<string, unknown>;
+  },
+): Promise<AnyFrame> {
+  const { device, scopes } = options;
+  using socket = await knock(house);
+  const { error } = await connectDevice(
+    socket,
+    device,
+    scopes === undefined ? {} : { scopes },
+  );
+  assert.equal(error.code, "NOT_PAIRED");
+  const { requestId } = error.details;
+  return await owner.call("device.pair.approve", {
+    requestId,
+    ...options.approve,
   });
 }

@@ -159,6 +159,7 @@ export async function openGatewayHouse(
       create: (input) =>
         Promise.resolve({ id: `tok_${input.name}`, token: "new-token" }),
       list: () => Promise.resolve([]),
+      rotate: (id) => Promise.resolve({ id, token: "next-token" }),
       revoke: () => Promise.resolve(),
     },
     plugins: fakePlugins(),
