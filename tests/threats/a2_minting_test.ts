@@ -172,7 +172,7 @@ async function openRig(): Promise<Rig> {
     tokens,
     clock,
     log: silentLog,
-    peers: () => [],
+    isAdmitted: () => Promise.resolve(false),
     plugins: () => [],
     onPairing: () => {},
   });

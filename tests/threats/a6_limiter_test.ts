@@ -25,7 +25,7 @@ async function openRig() {
     tokens,
     clock,
     log: silentLog,
-    peers: () => [],
+    isAdmitted: () => Promise.resolve(false),
     plugins: () => [],
     onPairing: () => {},
   });
