@@ -205,6 +205,12 @@ export async function readJsonText(
       promise,
     ]);
     return decodeUtf8(bytes);
+  } catch (error) {
+    if (error instanceof AppError) throw error;
+    // The runtime's word for a body that ended before its stated length.
+    throw new AppError("bad_input", "Cannot read the body: it broke off", {
+      cause: error,
+    });
   } finally {
     clearTimeout(timer);
   }

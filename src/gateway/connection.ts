@@ -252,9 +252,10 @@ export class Connection {
     }
   }
 
-  #fail(id: string, error: unknown): void {
+  #fail(id: string, error: unknown, method = ""): void {
     if (!(error instanceof AppError)) {
       this.#deps.log("error", "gateway.method_failed", {
+        method,
         error: errorText(error),
       });
     }
@@ -439,7 +440,7 @@ export class Connection {
     inFlight.enter();
     result.then(
       (payload) => this.#respond(id, payload),
-      (error) => this.#fail(id, error),
+      (error) => this.#fail(id, error, method),
     ).finally(() => {
       this.#requests--;
       inFlight.release(principal);

@@ -25,12 +25,15 @@ const URGENT: ReadonlySet<string> = new Set<MethodName>([
   "approval.resolve",
   "exec.approval.resolve",
   "token.revoke",
+  "device.token.revoke",
 ]);
 
 /** Methods that begin a model or tool call, or go through much that is stored. */
 const WORK: ReadonlySet<string> = new Set<MethodName>([
   "chat.send",
   "agent",
+  "send",
+  "tools.invoke",
   "plugins.install",
   "plugins.restart",
   "plugins.call",

@@ -187,6 +187,11 @@ async function readBody(
       readBytes(request.body, BODY_BYTES_MAX),
       promise,
     ]);
+  } catch (error) {
+    if (error instanceof AppError) throw error;
+    throw new AppError("bad_input", "Cannot read the body: it broke off", {
+      cause: error,
+    });
   } finally {
     clearTimeout(timer);
   }

@@ -116,6 +116,7 @@ Deno.test("I1: what is urgent and what is work is known of every method", () => 
     "approval.list",
     "approval.resolve",
     "chat.abort",
+    "device.token.revoke",
     "exec.approval.resolve",
     "health",
     "status",

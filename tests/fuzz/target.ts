@@ -1,0 +1,208 @@
+/**
+ * A real gateway process that is sent inputs, and what it must not do: end, log
+ * an error that nobody expected, answer 5xx (but 503), or not answer.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import {
+  freePort,
+  listening,
+  Proc,
+  root,
+  scratch,
+} from "../process/processes.ts";
+import { LAUNCHER_FLAGS } from "../process/processes.ts";
+import { CLIENT, FakeClient } from "../fakes/gateway_house.ts";
+import type { Input } from "./inputs.ts";
+
+/** An answer that takes longer is a failure. */
+const ANSWER_MS = 15_000;
+const READ_MAX = 262_144;
+/** What the log says of what nobody expected. */
+const UNEXPECTED =
+  /request_failed|method_failed|serve_failed|event_failed|Uncaught|unhandled|panicked|TypeError|RangeError|ReferenceError/;
+
+/** What was wrong with an input. */
+export interface Finding {
+  why: string;
+  input: Input;
+}
+
+/** The process, and a way to send it things. */
+export class Target implements AsyncDisposable {
+  readonly #stack: AsyncDisposableStack;
+  readonly #proc: Proc;
+  readonly #port: number;
+  readonly #token: string;
+  #linesSeen = 0;
+
+  private constructor(
+    stack: AsyncDisposableStack,
+    on: { proc: Proc; port: number; token: string },
+  ) {
+    this.#stack = stack;
+    this.#proc = on.proc;
+    this.#port = on.port;
+    this.#token = on.token;
+  }
+
+  static async open(): Promise<Target> {
+    await using opening = new AsyncDisposableStack();
+    const dir = opening.use(await scratch());
+    const port = freePort();
+    const token = `fuzz_${crypto.randomUUID()}`;
+    const proc = opening.use(
+      new Proc(
+        ["run", ...LAUNCHER_FLAGS, `${root}/src/launch.ts`, "start"],
+        {
+          env: {
+            CARAPACE_STATE_DIR: dir.path,
+            CARAPACE_PORT: String(port),
+            CARAPACE_TOKEN: token,
+            CARAPACE_CONFIG_JSON: JSON.stringify({
+              providers: { demo: {} },
+              agents: { main: { model: "demo:echo" } },
+              log: { level: "warn", format: "json" },
+            }),
+          },
+        },
+      ),
+    );
+    await listening(port);
+    return new Target(opening.move(), { proc, port, token });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+
+  #fill(text: string): string {
+    return text.replaceAll("{TOKEN}", this.#token)
+      .replaceAll("{PORT}", String(this.#port));
+  }
+
+  /** Sends one input; what is wrong with how it was taken, or nothing. */
+  async send(input: Input): Promise<Finding | undefined> {
+    const { promise, resolve } = Promise.withResolvers<string>();
+    const timer = setTimeout(
+      () => resolve(`no answer in ${ANSWER_MS} ms`),
+      ANSWER_MS,
+    );
+    try {
+      const why = await Promise.race([
+        input.kind === "http" ? this.#http(input) : this.#socket(input),
+        promise,
+      ]);
+      return why === undefined ? undefined : { why, input };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #http(
+    { bytes }: Input & { kind: "http" },
+  ): Promise<string | undefined> {
+    const text = this.#fill(bytes);
+    const data = Uint8Array.from(text, (one) => one.charCodeAt(0) & 0xff);
+    using connection = await Deno.connect({
+      hostname: "127.0.0.1",
+      port: this.#port,
+    });
+    let head = "";
+    try {
+      for (let at = 0; at < data.length;) {
+        at += await connection.write(data.subarray(at));
+      }
+      // What it waits for does not come: it must not wait for ever.
+      await connection.closeWrite();
+      const buffer = new Uint8Array(16_384);
+      for (let read = 0; read < READ_MAX;) {
+        const count = await connection.read(buffer);
+        if (count === null) break;
+        if (read === 0) {
+          head = new TextDecoder().decode(buffer.subarray(0, count));
+        }
+        read += count;
+      }
+    } catch (error) {
+      // It may hang up on what is no request.
+      if (
+        !(error instanceof Deno.errors.ConnectionReset) &&
+        !(error instanceof Deno.errors.BrokenPipe) &&
+        !(error instanceof Deno.errors.NotConnected)
+      ) throw error;
+    }
+    const status = Number(/^HTTP\/1\.[01] (\d{3})/.exec(head)?.[1] ?? 0);
+    if (status >= 500 && status !== 503) return `it answered ${status}`;
+    return undefined;
+  }
+
+  async #socket(
+    { frames, isKnown }: Input & { kind: "ws" },
+  ): Promise<string | undefined> {
+    let client: FakeClient;
+    try {
+      client = new FakeClient(`ws://127.0.0.1:${this.#port}/ws`);
+      client.closed.catch(() => {});
+      await client.opened;
+    } catch {
+      return undefined; // the pool of strangers is full: refused is right
+    }
+    using _client = client;
+    await client.event("connect.challenge").catch(() => {});
+    if (isKnown) {
+      const hello = await client.call("connect", {
+        minProtocol: 3,
+        maxProtocol: 4,
+        client: CLIENT,
+        auth: { token: this.#token },
+      }).catch(() => undefined);
+      if (hello === undefined) return undefined;
+    }
+    for (const frame of frames) {
+      if (client.socket.readyState === WebSocket.OPEN) client.send(frame);
+    }
+    if (client.socket.readyState !== WebSocket.OPEN) return undefined;
+    // Answered after what came before it, or closed: both are an end.
+    const probe = client.call("health", {}).catch(() => undefined);
+    await Promise.race([probe, client.closed]);
+    const bad = client.frames.find((f) =>
+      f.type === "res" && f.ok === false && f.error?.code === undefined
+    );
+    return bad === undefined
+      ? undefined
+      : `an answer without a code: ${JSON.stringify(bad).slice(0, 300)}`;
+  }
+
+  /** What the process itself did that it must not, since the last look. */
+  async trouble(): Promise<string | undefined> {
+    const lines = this.#proc.err.slice(this.#linesSeen);
+    this.#linesSeen = this.#proc.err.length;
+    const line = lines.find((one) => UNEXPECTED.test(one));
+    if (line !== undefined) return `the log says: ${line.slice(0, 500)}`;
+    try {
+      const answer = await fetch(
+        `http://127.0.0.1:${this.#port}/health/live`,
+        { signal: AbortSignal.timeout(ANSWER_MS) },
+      );
+      await answer.body?.cancel();
+      return answer.status === 200
+        ? undefined
+        : `/health/live answers ${answer.status}`;
+    } catch (error) {
+      return `it does not answer any more: ${error}`;
+    }
+  }
+
+  /** Memory of the service, in bytes. */
+  async residentBytes(): Promise<number> {
+    const answer = await fetch(`http://127.0.0.1:${this.#port}/metrics`, {
+      headers: { authorization: `Bearer ${this.#token}` },
+    });
+    const text = await answer.text();
+    const found = /^carapace_resident_bytes (\S+)$/m.exec(text)?.[1];
+    assert.ok(found !== undefined, text.slice(0, 500));
+    return Number(found);
+  }
+}
