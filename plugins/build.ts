@@ -1,7 +1,7 @@
 /**
  * `deno task plugins build` compiles every first-party plugin and writes each
  * module's hash into its manifest; `deno task plugins check` compiles them anew
- * and compares.
+ * and compares. The tests' guests are known by their hashes.
  */
 import { applyEdits, modify, parse } from "jsonc-parser";
 import { createHash } from "node:crypto";
@@ -63,6 +63,42 @@ export async function check(source: Source): Promise<string | undefined> {
     : `${source.file} is not what its source compiles to`;
 }
 
+/** Guests of the tests: compiled where they are used, known by their hashes. */
+const guestsFolder = join(root, "..", "tests", "plugins", "guests");
+const guestsFile = join(guestsFolder, "hashes.json");
+
+/** What each guest of the tests compiles to now. */
+export async function guestHashes(): Promise<Record<string, string>> {
+  const hashes: Record<string, string> = {};
+  const names = await Array.fromAsync(Deno.readDir(guestsFolder));
+  for (const { name, isDirectory } of names) {
+    if (!isDirectory) continue;
+    hashes[name] = hashOf(await compile(join(guestsFolder, name), shared));
+  }
+  return Object.fromEntries(Object.entries(hashes).sort());
+}
+
+/** What they compiled to when they were written. */
+export async function knownGuests(): Promise<Record<string, string>> {
+  return JSON.parse(await Deno.readTextFile(guestsFile));
+}
+
+async function doGuests(form: string): Promise<number> {
+  const now = await guestHashes();
+  if (form === "build") {
+    await Deno.writeTextFile(guestsFile, `${JSON.stringify(now, null, 2)}\n`);
+    return 0;
+  }
+  const known = await knownGuests();
+  const other = Object.keys({ ...now, ...known }).filter((name) =>
+    now[name] !== known[name]
+  );
+  for (const name of other) {
+    console.error(`error: the guest ${name} is not what it was`);
+  }
+  return other.length;
+}
+
 async function main([form = "build"]: readonly string[]): Promise<number> {
   let failures = 0;
   for (const source of await sources()) {
@@ -75,6 +111,7 @@ async function main([form = "build"]: readonly string[]): Promise<number> {
       }
     }
   }
+  failures += await doGuests(form);
   return failures === 0 ? 0 : 1;
 }
 

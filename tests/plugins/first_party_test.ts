@@ -5,7 +5,12 @@ import assert from "node:assert/strict";
 import { parse } from "jsonc-parser";
 import jsQR from "jsqr";
 import { fileURLToPath } from "node:url";
-import { check, sources } from "../../plugins/build.ts";
+import {
+  check,
+  guestHashes,
+  knownGuests,
+  sources,
+} from "../../plugins/build.ts";
 import { Secret } from "../../src/core/secret.ts";
 import { fakeHost } from "../fakes/plugins.ts";
 
@@ -30,6 +35,9 @@ Deno.test("each is what its source compiles to", async (t) => {
       assert.equal(await check(source), undefined);
     });
   }
+  await t.step("and so is each guest of the tests", async () => {
+    assert.deepEqual(await guestHashes(), await knownGuests());
+  });
 });
 
 /** A drawn code as pixels, read back by another's decoder. */

@@ -300,3 +300,46 @@ Deno.test("carapace plugin without a gateway works over the store", async (t) =>
     },
   );
 });
+
+Deno.test("every form of carapace plugin says its result as JSON", async () => {
+  await using dir = await scratch();
+  const state = `${dir.path}/state`;
+  await Deno.mkdir(state, { mode: 0o700 });
+  const place = { state, port: freePort() };
+  const folder = `${dir.path}/qr`;
+  await Deno.mkdir(folder);
+  for (const name of ["plugin.jsonc", "qr.wasm"]) {
+    await Deno.copyFile(`${root}/plugins/qr/${name}`, `${folder}/${name}`);
+  }
+  const key = `${dir.path}/key.json`;
+  const yes = ["--allow-unsigned", "--yes"];
+  const rows: [args: string[], want: object, code?: number][] = [
+    [["keygen", key], { path: key }],
+    [["sign", folder, "--key", key, "--publisher", "Me"], { id: "qr" }],
+    // Nobody trusts that key, and the exit code says so.
+    [["verify", folder], { id: "qr", trusted: false }, 1],
+    [["install", folder, ...yes], { id: "qr", state: "ready" }],
+    [["list"], {}],
+    [["info", "qr"], { id: "qr", publisher: "Me" }],
+    [["call", "qr", "encode", '{"text":"a"}'], {}],
+    [["revoke", "qr"], { state: "off" }],
+    [["grant", "qr", "--yes"], { state: "ready" }],
+    [["disable", "qr"], { state: "off" }],
+    [["enable", "qr"], { state: "ready" }],
+    [["update", folder, ...yes], { state: "ready" }],
+    [["logs", "qr", "--limit", "5"], {}],
+    [["remove", "qr"], { ok: true, id: "qr" }],
+    [["new", "my-tool", "--dir", dir.path], { id: "my-tool", kind: "tool" }],
+  ];
+  for (const [args, want, code = 0] of rows) {
+    const said = await carapace(place, "plugin", ...args, "--json");
+    const what = `${args.join(" ")}: ${said.err}`;
+    assert.equal(said.code, code, what);
+    assert.equal(said.out.split("\n").length, 1, what);
+    assert.partialDeepStrictEqual(JSON.parse(said.out), want, what);
+  }
+  const { out } = await carapace(place, "plugin", "--help");
+  for (const [[form = ""]] of rows) assert.ok(out.includes(form), form);
+  assert.match(out, /--json/);
+  assert.match(out, /install https:\/\//);
+});
