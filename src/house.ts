@@ -89,6 +89,7 @@ import { priceOf } from "./providers/prices.ts";
 import { makeRouter, type Router } from "./providers/route.ts";
 import { programsOf, startProblems } from "./plan.ts";
 import { ScheduleDesk } from "./schedule/desk.ts";
+import { Remotes } from "./remote/remotes.ts";
 import { Settings } from "./settings.ts";
 import { makeCipher } from "./store/cipher.ts";
 import { lockState, readHolder } from "./store/files.ts";
@@ -909,6 +910,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     },
     tools: toolbox.registry,
     outputs: toolbox.outputs,
+    remotes: new Remotes({ config: () => settings.remotes, clock, log }),
     ...guarding,
     context: {
       memory: async ({ agentId, authority, isPrivate }) => {

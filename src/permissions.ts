@@ -24,6 +24,7 @@ import { healthNeeds } from "./ops/config.ts";
 import { pluginNeeds, wasiNeeds } from "./plugins/config.ts";
 import { pathsOfVerb } from "./plugins/verb_paths.ts";
 import { providerNeeds } from "./providers/registry.ts";
+import { hostPortOf, remoteNeeds } from "./remote/config.ts";
 import type { Settings } from "./settings.ts";
 import { toolNeeds } from "./tools/config.ts";
 import { mcpNeeds, mcpServersOf } from "./tools/mcp/config.ts";
@@ -120,9 +121,10 @@ export function permissionsFor(
     const plugins = verb === "plugin" ? pluginVerbNeeds(settings, facts) : [];
     const doctor = verb === "doctor" ? doctorNeeds() : [];
     const rules = verb === "policy" ? policyNeeds(facts) : [];
+    const remotes = verb === "remote" ? remoteVerbNeeds(settings, facts) : [];
     return collect([
       ...[...common, ...own, ...names, ...variables],
-      ...[...plugins, ...doctor, ...rules],
+      ...[...plugins, ...doctor, ...rules, ...remotes],
     ]);
   }
   checkRoots(settings.tools.roots, facts);
@@ -139,6 +141,7 @@ export function permissionsFor(
     ...mcpNeeds(mcpServersOf(settings)),
     ...agentNeeds(settings.agents),
     ...pluginNeeds(settings.plugins, facts),
+    ...remoteNeeds(settings.remotes),
   ]);
 }
 
@@ -331,6 +334,19 @@ function pluginVerbNeeds(settings: Settings, facts: Facts): Need[] {
     ...read.map((path) => ownPath("read", path, because)),
     ...write.map((path) => ownPath("write", path, because)),
     ...hosts.map((host) => need("net", host, because)),
+  ];
+}
+
+/** The gateways `carapace remote …` looks at: those there are, and a new one. */
+function remoteVerbNeeds({ remotes }: Settings, { args = [] }: Facts): Need[] {
+  const url = args.find((one) =>
+    /^(wss?|https?):\/\//i.test(one) && URL.canParse(one)
+  );
+  return [
+    ...remoteNeeds(remotes),
+    ...url === undefined
+      ? []
+      : [need("net", hostPortOf(url), "argument of carapace remote")],
   ];
 }
 

@@ -247,13 +247,13 @@ function watchForEnd(
 /** What changed that only a new process can take: everything but these. */
 function needsRestart(before: Settings, after: Settings): boolean {
   const cold = (settings: Settings) => {
-    const { gateway, providers, egress, store, log, tools } = settings;
+    const { gateway, providers, egress, remotes, store, log, tools } = settings;
     // What the launcher may start is read when the service starts.
     const programs = [tools.exec, mcpServersOf(settings)];
     const made = [tools.search, tools.skills, tools.roots.length === 0];
     // Secrets print alike; a new value in the sealed file needs a restart.
     return JSON.stringify([
-      ...[gateway, providers, egress, store, log],
+      ...[gateway, providers, egress, remotes, store, log],
       ...[programs, made],
     ]);
   };

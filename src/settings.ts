@@ -22,6 +22,7 @@ import { ProvidersConfig } from "./providers/config.ts";
 import { ModelsConfig } from "./providers/models.ts";
 import { PricesConfig } from "./providers/prices.ts";
 import { ScheduleConfig } from "./schedule/config.ts";
+import { RemotesConfig } from "./remote/config.ts";
 import { StoreConfig } from "./store/config.ts";
 import { ToolsConfig } from "./tools/config.ts";
 import { McpConfig, McpServers } from "./tools/mcp/config.ts";
@@ -47,10 +48,19 @@ export const Settings = z.strictObject({
   channels: ChannelsConfig,
   plugins: PluginsConfig,
   schedule: ScheduleConfig,
+  remotes: RemotesConfig,
   store: StoreConfig,
   log: LogConfig,
   health: HealthConfig,
-}).superRefine(({ agents, bindings, plugins, tools }, context) => {
+}).superRefine(({ agents, bindings, plugins, remotes, tools }, context) => {
+  for (const [id, { remote }] of Object.entries(agents)) {
+    if (remote === undefined || Object.hasOwn(remotes, remote)) continue;
+    context.addIssue({
+      code: "custom",
+      path: ["agents", id, "remote"],
+      message: `there is no remote "${remote}"`,
+    });
+  }
   const runsPrograms = Object.keys(tools.exec?.commands ?? {}).length > 0;
   for (const [id, { channel, policy }] of Object.entries(plugins.granted)) {
     if (!runsPrograms || !channel || policy !== "open") continue;

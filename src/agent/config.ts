@@ -29,6 +29,12 @@ export const AgentConfig = z.strictObject({
   ),
   tools: z.union([z.literal("any"), z.array(z.string().max(64))]).default("any")
     .describe("The tools this agent may use"),
+  remote: z.string().max(40).optional().describe(
+    "The gateway its turns are taken on, one of remotes; its model, tools and memory are that gateway's",
+  ),
+  remoteAgent: AgentId.optional().describe(
+    "The agent over there; without it main",
+  ),
   thinkingTokens: z.int().min(0).max(200_000).default(0).describe(
     "Tokens the model may think with",
   ),

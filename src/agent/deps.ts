@@ -5,6 +5,7 @@
  */
 import type { Authority, AuthorityRecord } from "../core/authority.ts";
 import type { Hooks } from "../core/hooks.ts";
+import type { Label } from "../core/label.ts";
 import type { Log } from "../core/log.ts";
 import type { ModelEvent, ModelRequest } from "../core/model.ts";
 import type { Clock } from "../core/time.ts";
@@ -14,6 +15,7 @@ import type { GuardDeps, GuardRules } from "../guard/rules.ts";
 import type { Spending } from "../guard/spending.ts";
 import type { Store } from "../store/store.ts";
 import type { Outputs } from "../tools/outputs.ts";
+import type { RemoteEvent } from "../remote/remotes.ts";
 import type { Registry } from "../tools/registry.ts";
 import type {
   AgentLimits,
@@ -57,6 +59,23 @@ export interface AgentSettings {
   toolsDenied: readonly string[];
 }
 
+/** One turn of ours on another gateway, as `remote` says it. */
+export interface RemoteTurns {
+  /** What the answers of this gateway are labelled. @throws `not_found` */
+  labelOf(name: string): Label;
+  turn(
+    name: string,
+    turn: {
+      runId: string;
+      sessionKey: string;
+      sessionId: string;
+      agentId: string | undefined;
+      text: string;
+    },
+    signal: AbortSignal,
+  ): AsyncGenerator<RemoteEvent, void, undefined>;
+}
+
 export interface AgentDeps {
   store: Pick<
     Store,
@@ -89,6 +108,8 @@ export interface AgentDeps {
   outputs?: Pick<Outputs, "keep">;
   /** What the owner lets a job do with nobody to ask, by its runs' inbound ids. */
   grantsOf?(inboundId: string): readonly StandingGrant[];
+  /** The other gateways; without it no agent is on one. */
+  remotes?: RemoteTurns;
   /** Who looks on, changes or stops; nobody where it is absent. */
   hooks?: Hooks;
   clock: Clock;

@@ -40,7 +40,7 @@ export interface LoopEnd {
 const REPEATS_MAX = 3;
 
 /** An answer while it streams in. */
-class Answer {
+export class Answer {
   readonly parts: Part[] = [];
   usage: Usage = NO_USAGE;
   stop: StopReason | undefined;
@@ -279,7 +279,7 @@ export function replyDecision(turn: Turn): Decision {
 }
 
 /** What every word passes before it is seen or stored. */
-function replyFilter(turn: Turn): ReplyFilter {
+export function replyFilter(turn: Turn): ReplyFilter {
   const secrets = turn.deps.guard.secrets();
   if (turn.joined.integrity !== "untrusted") {
     return new ReplyFilter(secrets, undefined);
@@ -294,7 +294,7 @@ function replyFilter(turn: Turn): ReplyFilter {
 }
 
 /** The end of a turn whose answer is whole; asks first where it has to. */
-async function* endWith(
+export async function* endWith(
   running: Running,
   answer: Answer,
 ): AsyncGenerator<TurnEventBody, LoopEnd> {

@@ -168,6 +168,36 @@ export async function* meteredStream(
   });
 }
 
+/**
+ * Reserves for a turn that another gateway takes; what it says it used is what
+ * is settled, its guess otherwise.
+ *
+ * @throws {AppError} `budget` before anything is asked
+ */
+export async function reserveRemote(
+  turn: Turn,
+  { model, text }: { model: string; text: string },
+): Promise<{ settle(usage: Usage | undefined, answer: string): void }> {
+  const inputTokens = Math.ceil(estimateText(text) * MARGIN.estimate);
+  const hold = await turn.deps.spending.reserve({
+    ...payerOf(turn.run, model),
+    runId: turn.run.id,
+    step: turn.run.step,
+    inputTokens,
+    outputTokensMax: OUTPUT_TOKENS_DEFAULT,
+  });
+  return {
+    settle: (usage, answer) =>
+      usage === undefined
+        ? hold.settle({
+          ...NO_USAGE,
+          inputTokens,
+          outputTokens: estimateText(answer),
+        }, "estimate")
+        : hold.settle(usage, "vendor"),
+  };
+}
+
 /** Streams a call that was reserved, and settles it however it ends. */
 async function* settled(
   hold: Hold,

@@ -40,7 +40,8 @@ import {
   senderOf,
   type Waiting,
 } from "./queue.ts";
-import { Turn } from "./turn.ts";
+import { runRemote } from "./remote.ts";
+import { type Running, Turn } from "./turn.ts";
 import type { TurnRequest } from "./turns.ts";
 
 /** A run that was interrupted this often is not tried again. */
@@ -368,6 +369,10 @@ async function* runTurn(
       yield* finish(deps, turn, { run: turn.run, end, deadline });
       return;
     }
+    if (turn.agent.remote !== undefined) {
+      yield* runElsewhere(running, place);
+      return;
+    }
     const named = turn.run.model ?? turn.session.model ?? turn.agent.model ??
       (await deps.models.chosen()).model;
     const model = await deps.models.settle(named, deadline.signal);
@@ -382,6 +387,19 @@ async function* runTurn(
     place.holder?.close();
     yield* finish(deps, turn, { run: turn.run, error, deadline });
   }
+}
+
+/** Lets another gateway take the turn; hooks look on as they do at ours. */
+async function* runElsewhere(
+  running: Running,
+  place: Place,
+): AsyncGenerator<TurnEventBody, void, undefined> {
+  const { turn, deadline } = running;
+  const before = await hookTurn(turn, deadline.signal);
+  const looped = before ?? (yield* runRemote(running));
+  const end = yield* hookReply(turn, looped, deadline.signal);
+  place.holder?.close();
+  yield* finish(turn.deps, turn, { run: turn.run, end, deadline });
 }
 
 /** @throws {AppError} `internal`, saying what may have happened */

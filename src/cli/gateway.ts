@@ -56,7 +56,7 @@ export async function connectTrusted(
     client = await connect(address);
   } catch (error) {
     if (!(error instanceof UnknownCertificate)) throw error;
-    if (!await accepts(io, error)) throw error;
+    if (!await acceptsKey(io, error)) throw error;
     accepted = error.peer.key;
     client = await connect({
       ...address,
@@ -75,7 +75,7 @@ export async function connectTrusted(
 }
 
 /** Whether the person at the terminal, or the command line, takes a new key. */
-async function accepts(
+export async function acceptsKey(
   io: Io,
   { host, peer }: UnknownCertificate,
 ): Promise<boolean> {

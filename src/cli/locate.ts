@@ -121,14 +121,16 @@ export function hostPortOf(url: URL): string {
 
 type Token = Pick<GatewayAddress, "token" | "tokenHint">;
 
-/** The token `--token` names: in a file, or the first thing on standard input. */
-async function namedToken(io: Io, path: string): Promise<Token> {
+/**
+ * The token `--token` names: in a file, or all there is on standard input.
+ *
+ * @throws {AppError} a usage error when there is none
+ */
+export async function readNamedToken(io: Io, path: string): Promise<Secret> {
   const token = path === "-"
     ? toToken(decodeUtf8(await readBytes(io.stdin, TOKEN_BYTES_MAX)))
     : await readTokenAt(resolve(path));
-  if (token !== undefined) {
-    return { token, tokenHint: 'Make another: "carapace token create NAME"' };
-  }
+  if (token !== undefined) return token;
   throw usageError(
     path === "-"
       ? "Cannot read a token from standard input: it is empty"
@@ -148,7 +150,12 @@ async function locateToken(
   { url, stateDir }: { url: URL; stateDir: string },
 ): Promise<Token> {
   const named = io.target?.tokenFile;
-  if (named !== undefined) return await namedToken(io, named);
+  if (named !== undefined) {
+    return {
+      token: await readNamedToken(io, named),
+      tokenHint: 'Make another: "carapace token create NAME"',
+    };
+  }
   const fromEnv = io.env.get("CARAPACE_TOKEN");
   if (fromEnv !== undefined) {
     return {

@@ -130,6 +130,11 @@ export const VERBS: readonly VerbRow[] = [
     load: async () => (await import("./permissions.ts")).permissions,
   },
   {
+    name: "remote",
+    about: "Name other gateways, so that agents of this one can be on them",
+    load: async () => (await import("./remote.ts")).remote,
+  },
+  {
     name: "tls",
     about: "Make certificates for a local network, and show their fingerprints",
     load: async () => (await import("./tls.ts")).tls,

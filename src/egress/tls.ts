@@ -207,3 +207,23 @@ export async function getOverTls(
     connection.destroy();
   }
 }
+
+/**
+ * Looks at a server's certificate and hangs up; nothing is sent.
+ *
+ * @throws as {@linkcode openTls}
+ */
+export async function lookAtCertificate(
+  url: URL,
+  signal: AbortSignal,
+): Promise<PeerCertificate> {
+  const seen: PeerCertificate[] = [];
+  const connection = await openTls(url, {
+    trust: (peer) => void seen.push(peer),
+    signal,
+  });
+  connection.destroy();
+  const [peer] = seen;
+  if (peer === undefined) throw new ConnectError("it showed no certificate");
+  return peer;
+}

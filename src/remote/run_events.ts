@@ -35,6 +35,8 @@ export type RunEvent =
 export interface RunEnd {
   kind: "end";
   state: "final" | "aborted" | "error";
+  /** Why it did not end with an answer, where the gateway says it. */
+  reason?: string;
   reply: string;
   message?: string;
   hint?: string;
@@ -130,6 +132,9 @@ export class RunFollower {
   readonly runId: string;
   readonly #sessionKey: string;
   #agentSeq = 0;
+  /** The words of the present step, and which it is. */
+  #said = "";
+  #step = 0;
   #usage: Usage | undefined;
   #hint: string | undefined;
   #message: string | undefined;
@@ -186,7 +191,35 @@ export class RunFollower {
       this.#hint = text(event.data["hint"]) || this.#hint;
       this.#message = text(event.data["message"]) || this.#message;
     }
-    return fromAgent(event);
+    const known = fromAgent(event);
+    if (known?.kind === "step" && known.step !== this.#step) {
+      this.#step = known.step;
+      this.#said = "";
+    }
+    if (known?.kind !== "text") return known;
+    // Without a delta, `text` is one.
+    const isWhole = typeof event.data["delta"] === "string";
+    const all = isWhole ? event.data["text"] : undefined;
+    const fresh = this.#freshText(known.text, all);
+    return fresh === "" ? undefined : { kind: "text", text: fresh };
+  }
+
+  /**
+   * What is new of a step's words. After a restart of the gateway the step is
+   * taken again, and tells from its beginning; after a gap it tells all so far.
+   *
+   * @param all The step's words so far, where the gateway sends them
+   */
+  #freshText(delta: string, all: unknown): string {
+    const before = this.#said;
+    if (typeof all !== "string") {
+      this.#said += delta;
+      return delta;
+    }
+    if (before.startsWith(all)) return "";
+    this.#said = all;
+    // Other words than before: they stand apart from what was shown.
+    return all.startsWith(before) ? all.slice(before.length) : `\n\n${all}`;
   }
 
   /** Only its end is taken from `chat`; the text came as `agent` events. */
@@ -198,6 +231,7 @@ export class RunFollower {
       state: event.state,
       reply: event.message?.content.map((part) => part.text).join("") ?? "",
       ...(usage === undefined ? {} : { usage }),
+      ...(event.stopReason === undefined ? {} : { reason: event.stopReason }),
       ...(message === undefined ? {} : { message }),
       ...(this.#hint === undefined ? {} : { hint: this.#hint }),
     });

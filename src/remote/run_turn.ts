@@ -18,6 +18,8 @@ export interface TurnInput {
   /** `provider:model`, for this turn. */
   model?: string;
   thinking?: string;
+  /** A message sent twice under the same key is one. @default a new one */
+  idempotencyKey?: string;
 }
 
 export interface TurnOptions {
@@ -62,7 +64,7 @@ export async function* runTurn(
     if (!pipe.push(notice)) pipe.close();
   }));
   const epoch = client.epoch;
-  const runId = await send(client, input);
+  const { runId, status } = await send(client, input);
   const follower = new RunFollower({ runId, sessionKey: input.sessionKey });
   stack.use(client.follow(() => follower.resume()));
   yield { kind: "started", runId };
@@ -73,8 +75,9 @@ export async function* runTurn(
   if (signal?.aborted === true) onAbort();
   signal?.addEventListener("abort", onAbort, { once: true });
   stack.defer(() => signal?.removeEventListener("abort", onAbort));
-  // The connection changed while the message was sent: its first events are missing.
-  if (client.epoch !== epoch) client.renew();
+  // The connection changed while the message was sent, or it was sent before:
+  // its first events are missing.
+  if (client.epoch !== epoch || status === "duplicate") client.renew();
 
   for await (const item of pipe) {
     switch (item.kind) {
@@ -111,15 +114,15 @@ export async function* runTurn(
   );
 }
 
-async function send(client: GatewayClient, input: TurnInput): Promise<string> {
-  const { model, ...message } = input;
-  const idempotencyKey = crypto.randomUUID();
-  if (model === undefined) {
-    return (await client.call("chat.send", { ...message, idempotencyKey }))
-      .runId;
-  }
-  return (await client.call("agent", { ...message, model, idempotencyKey }))
-    .runId;
+async function send(
+  client: GatewayClient,
+  input: TurnInput,
+): Promise<{ runId: string; status: string }> {
+  const { model, idempotencyKey = crypto.randomUUID(), ...message } = input;
+  const named = { ...message, idempotencyKey };
+  return model === undefined
+    ? await client.call("chat.send", named)
+    : await client.call("agent", { ...named, model });
 }
 
 /** A run's outcome, once its events have had time to come. */

@@ -4,48 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { EXIT } from "../../src/cli/verb.ts";
-import { type Gateway, start, tokenOf } from "./gateways.ts";
-import { freePort, LAUNCHER_FLAGS, Proc, root, scratch } from "./processes.ts";
-
-interface Ran {
-  code: number;
-  out: string;
-  err: string;
-}
-
-/** Any verb, as `deno task carapace` runs it. */
-async function carapace(
-  dir: string,
-  args: readonly string[],
-  env: Record<string, string> = {},
-): Promise<Ran> {
-  await using proc = new Proc(
-    ["run", ...LAUNCHER_FLAGS, `${root}/src/launch.ts`, ...args],
-    { env: { CARAPACE_STATE_DIR: dir, ...env } },
-  );
-  const code = await proc.code();
-  return { code, out: proc.out.join("\n"), err: proc.err.join("\n") };
-}
-
-async function good(dir: string, args: readonly string[]): Promise<string> {
-  const ran = await carapace(dir, args);
-  assert.equal(ran.code, EXIT.ok, ran.err);
-  return ran.out;
-}
-
-/** A gateway whose certificate was made by the verbs, on loopback. */
-async function startTls(dir: string): Promise<Gateway> {
-  await good(dir, ["tls", "init"]);
-  await good(dir, ["tls", "issue", "gw.example.com"]);
-  await good(dir, ["tls", "use"]);
-  const port = freePort();
-  await good(dir, ["config", "set", "gateway.port", String(port)]);
-  return await start({ dir, port });
-}
-
-async function keyOf(dir: string): Promise<string> {
-  return JSON.parse(await good(dir, ["tls", "show", "--json"])).server.key;
-}
+import { tokenOf } from "./gateways.ts";
+import { freePort, scratch } from "./processes.ts";
+import { carapace, good, keyOf, startTls } from "./verbs.ts";
 
 Deno.test("the command line of another machine trusts a gateway once it is told", async (t) => {
   await using far = await scratch();
