@@ -96,6 +96,7 @@ import { lockState, readHolder } from "./store/files.ts";
 import { memorySpace } from "./store/memory.ts";
 import { openStore, type Store } from "./store/store.ts";
 import { mcpServersOf } from "./tools/mcp/config.ts";
+import { nodeTool } from "./tools/node_invoke.ts";
 import {
   openTools,
   type OpenToolsOptions,
@@ -526,6 +527,75 @@ function tellOfPairing(event: PairEvent, gateway: Gateway | undefined): void {
   gateway?.publish(`${of}.pair.resolved`, payload);
 }
 
+/** The nodes' records, and the book of what they were asked. */
+function nodeDesk(
+  { devices, pairing }: Identity,
+  { journal, audit }: Pick<Store, "journal" | "audit">,
+): NonNullable<GatewayDeps["nodes"]> {
+  const role = "node" as const;
+  return {
+    list: async () =>
+      (await devices.list()).filter((row) => row.role === role).map((row) => ({
+        ...row.abilities,
+        id: row.id,
+        displayName: row.displayName,
+        platform: row.platform,
+        deviceFamily: row.deviceFamily,
+        lastUsedAt: row.lastUsedAt,
+      })),
+    pending: async () => (await pairing.list(role)).pending,
+    rename: (id, name, by) => devices.rename({ id, role }, name, by),
+    verify: (id, token) => devices.holds({ id, role }, token),
+    audit: (event, fields) =>
+      journal.commit([
+        audit.row({ event, fields }),
+      ]),
+  };
+}
+
+/**
+ * Offers agents the tool that reaches nodes, while one is paired. Which are is
+ * looked at anew when something about devices changed.
+ */
+function offerNodes(
+  { identity, registry, gateway, log }: {
+    identity: Identity;
+    registry: Toolbox["registry"];
+    gateway(): Gateway | undefined;
+    log: Log;
+  },
+): { look(): void } & Disposable {
+  const paired = async () =>
+    (await identity.devices.list()).filter(({ role }) => role === "node");
+  const made = nodeTool({
+    list: async () =>
+      (await paired()).map(({ id, displayName, abilities }) => ({
+        id,
+        name: displayName ?? id.slice(0, 12),
+        commands: abilities.commands,
+        connected: gateway()?.isNodeConnected(id) ?? false,
+      })),
+    invoke: async (ask) => {
+      const open = gateway();
+      if (open !== undefined) return await open.invokeNode(ask);
+      throw new AppError("unavailable", "The gateway is not open yet");
+    },
+  });
+  const look = async () => {
+    const isPaired = (await paired()).length > 0;
+    const isOffered = registry.find(made.name) !== undefined;
+    if (isPaired && !isOffered) registry.add(made);
+    else if (!isPaired && isOffered) registry.remove(made.name);
+  };
+  const lookAgain = () =>
+    void look().catch((error) =>
+      log("warn", "nodes.not_looked_at", { error: errorText(error) })
+    );
+  const ending = identity.devices.onEnded(lookAgain);
+  lookAgain();
+  return { look: lookAgain, [Symbol.dispose]: () => ending[Symbol.dispose]() };
+}
+
 /** The configuration as the owner reads and writes it from outside. */
 function openConfiguration(
   { stateDir, env, clock, log }: HouseOptions,
@@ -663,6 +733,7 @@ function gatewayDeps(
     logs: options.logs,
     audit: store.audit,
     configuration: rooms.configuration,
+    nodes: nodeDesk(identity, store),
     tokens: {
       create: async (input, maker) => {
         const { expiresInMs, agents, models, tools, integrity } = input;
@@ -845,6 +916,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     channels,
     (one) => one.courier[Symbol.asyncDispose](),
   );
+  let nodes: ReturnType<typeof offerNodes> | undefined;
   const identity = openIdentity({
     store,
     tokens,
@@ -852,7 +924,10 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     log,
     isAdmitted: (credential) => channels.isLive(credential),
     plugins: () => Object.keys(settings.plugins.granted),
-    onPairing: (event) => tellOfPairing(event, opened),
+    onPairing: (event) => {
+      tellOfPairing(event, opened);
+      nodes?.look();
+    },
   });
   const toolbox = opening.use(
     await openTools({
@@ -885,6 +960,11 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     }),
   );
   const { memory } = toolbox;
+  if (options.safeMode === undefined) {
+    const { registry } = toolbox;
+    const gateway = () => opened;
+    nodes = opening.use(offerNodes({ identity, registry, gateway, log }));
+  }
   const { models } = engine;
   const gatekeeper = { principal: "gateway", credential: "gateway" };
   const guarding = openGuard(options, {

@@ -155,6 +155,38 @@ export class Devices {
     });
   }
 
+  /** Whether a text is a token of a device; it is not used by being asked. */
+  async holds(
+    device: { id: string; role: DeviceRole },
+    text: string,
+  ): Promise<boolean> {
+    const row = await this.find(device.id, device.role);
+    const sha256 = hashToken(text);
+    // Hashes of 256 random bits: how long a comparison takes tells nothing.
+    return row?.token === sha256 || row?.nextToken === sha256;
+  }
+
+  /**
+   * Gives a device another name.
+   *
+   * @throws {AppError} `not_found`; `forbidden` when the device may do what
+   * `by` may not
+   */
+  rename(
+    device: { id: string; role: DeviceRole },
+    displayName: string,
+    by: Authority,
+  ): Promise<void> {
+    return this.alone(async () => {
+      const row = await this.#get(device);
+      this.#check(row, by, "rename");
+      await this.#commit(
+        { ...row, displayName },
+        told("device.rename", row, by),
+      );
+    });
+  }
+
   /**
    * Makes a device's next token; its text is in the answer and nowhere else.
    *

@@ -12,6 +12,7 @@ import { CATALOG_METHODS } from "./catalog_methods.ts";
 import { CHANNEL_METHODS } from "./channel_methods.ts";
 import { CONFIG_METHODS } from "./config_methods.ts";
 import { GUARD_METHODS } from "./guard_methods.ts";
+import { NODE_METHODS } from "./node_methods.ts";
 import { OPS_METHODS } from "./ops_methods.ts";
 import { PLUGIN_METHODS } from "./plugin_methods.ts";
 import { SCHEDULE_METHODS } from "./schedule_methods.ts";
@@ -28,7 +29,8 @@ export {
 
 /** One method's contract. */
 export interface MethodContract {
-  scope: Scope;
+  /** `node` is for a node's own socket, and for no other. */
+  scope: Scope | "node";
   /** Not for anybody else, whatever scopes they hold. */
   owner?: true;
   about: string;
@@ -341,6 +343,7 @@ export const METHODS = {
   ...OPS_METHODS,
   ...CONFIG_METHODS,
   ...SCHEDULE_METHODS,
+  ...NODE_METHODS,
 } as const satisfies Record<string, MethodContract>;
 
 export type MethodName = keyof typeof METHODS;

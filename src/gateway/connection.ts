@@ -12,11 +12,7 @@ import type { Admitted, Arrival } from "../auth/connect.ts";
 import type { Principal, Scope } from "../core/authority.ts";
 import { scanJson } from "../core/bounded.ts";
 import { AppError, errorText } from "../core/errors.ts";
-import {
-  type MethodContract,
-  type MethodName,
-  METHODS,
-} from "../core/methods.ts";
+import { METHODS } from "../core/methods.ts";
 import {
   CLOSE,
   ConnectParams,
@@ -38,7 +34,8 @@ import {
 import { toAppError } from "./http_errors.ts";
 import { Caller } from "./keys.ts";
 import type { GatewayLimits } from "./limits.ts";
-import { type Handlers, isMethod } from "./methods.ts";
+import { type Handlers, isMethod, type MethodCall } from "./methods.ts";
+import { checkCall } from "./whose.ts";
 import {
   mergeDeltas,
   type RunItem,
@@ -425,9 +422,10 @@ export class Connection {
     const params = parseParams(method, input, frame.params ?? {});
     const handler = handlers[method] as (
       params: unknown,
-      call: { caller: Caller; signal: AbortSignal },
+      call: MethodCall,
     ) => unknown;
-    const run = () => handler(params, { caller, signal: this.signal });
+    const { signal, id: connId } = this;
+    const run = () => handler(params, { caller, signal, connId });
     const lane = laneOf(method, params);
     const result = lane === undefined ? run() : this.#inLane(lane, run);
     // What is known at once is answered at once.
@@ -467,32 +465,4 @@ export class Connection {
       if (this.#lanes.get(lane) === promise) this.#lanes.delete(lane);
     }
   }
-}
-
-/** Whether a method is this caller's to call: its scope, and whose it is. */
-export function mayCall(method: MethodName, caller: Caller): boolean {
-  const contract: MethodContract = METHODS[method];
-  return caller.authority.scopes.has(contract.scope) &&
-    (contract.owner !== true || caller.isOwner);
-}
-
-/** @throws {AppError} `forbidden`, naming the scope that is missing */
-function checkCall(method: MethodName, caller: Caller): void {
-  if (mayCall(method, caller)) return;
-  const { scope } = METHODS[method];
-  if (caller.authority.scopes.has(scope)) {
-    throw new AppError(
-      "forbidden",
-      `Cannot call "${method}": it is the owner's`,
-      { details: { code: "OWNER_ONLY" } },
-    );
-  }
-  throw new AppError(
-    "forbidden",
-    `Cannot call "${method}": it needs the scope "${scope}"`,
-    {
-      details: { code: "MISSING_SCOPE", scope: `operator.${scope}` },
-      hint: "Connect with a token that has it",
-    },
-  );
 }

@@ -31,6 +31,7 @@ import type { ConfigActs } from "./config_methods.ts";
 import type { GatewayLimits } from "./limits.ts";
 import type { ChannelActs } from "./channels.ts";
 import type { GuardActs } from "./guard_methods.ts";
+import type { NodeDesk } from "./nodes.ts";
 import type { AuditBook, LogTail } from "./ops.ts";
 import type { PluginDesk } from "./plugins.ts";
 import type { ScheduleBus } from "../core/schedule_methods.ts";
@@ -189,6 +190,7 @@ export interface GatewayDeps {
   logs?: LogTail | undefined;
   audit?: AuditBook;
   configuration?: ConfigActs;
+  nodes?: NodeDesk;
   /** Answers that can be gone on from; without it none are kept. */
   responses?: Pick<Responses, "find" | "put" | "delete">;
   /** What `status` says beside what the gateway knows itself. */

@@ -22,6 +22,7 @@ import { InFlight, type Load, loadOfRequest } from "./in_flight.ts";
 import type { Caller } from "./keys.ts";
 import { GATEWAY_LIMITS, type GatewayLimits } from "./limits.ts";
 import { makeHandlers } from "./methods.ts";
+import type { NodeAnswer, NodeAsk } from "./node_calls.ts";
 import { parsePath } from "./paths.ts";
 import { Peers } from "./peers.ts";
 import { isWebhook, WebhookDoor } from "./plugins.ts";
@@ -57,6 +58,9 @@ export interface Gateway extends AsyncDisposable {
    */
   drain(options?: DrainOptions): Promise<void>;
   counts(): { sockets: number; preAuth: number; inFlight: number };
+  /** Asks a connected node. @throws {AppError} as `NodeCalls.invoke` */
+  invokeNode(ask: NodeAsk): Promise<NodeAnswer>;
+  isNodeConnected(nodeId: string): boolean;
   /** Sends an event of another room to those whose scopes allow it. */
   publish(
     event: EventName,
@@ -140,6 +144,11 @@ class Room {
       turnRate: turns,
       startedAt,
       presence: (caller) => this.sockets.presence(caller),
+      nodes: {
+        invoke: (ask) => this.sockets.nodes.invoke(ask),
+        take: (result, from) => this.sockets.nodes.take(result, from),
+        connected: (nodeId) => this.sockets.connectedNode(nodeId),
+      },
       isAttended,
       isDraining,
     }));
@@ -446,6 +455,8 @@ export async function openGateway(deps: GatewayDeps): Promise<Gateway> {
       preAuth: sockets.preAuthCount,
       inFlight: inFlight.count,
     }),
+    invokeNode: (ask) => sockets.nodes.invoke(ask),
+    isNodeConnected: (nodeId) => sockets.connectedNode(nodeId) !== undefined,
     publish: (event, payload, to) => sockets.publish(event, payload, to),
     drain: async ({ limitMs = 0, isRestart = false } = {}) => {
       if (!room.isDraining) {

@@ -29,6 +29,8 @@ import { deviceHandlers } from "./devices.ts";
 import { channelHandlers } from "./channels.ts";
 import { configHandlers } from "./config_methods.ts";
 import { guardHandlers } from "./guard_methods.ts";
+import type { NodeCalls } from "./node_calls.ts";
+import { type ConnectedNode, nodeHandlers } from "./nodes.ts";
 import { opsHandlers } from "./ops.ts";
 import { pluginHandlers } from "./plugins.ts";
 import { toolHandlers } from "./tools.ts";
@@ -48,6 +50,8 @@ export interface MethodCall {
   caller: Caller;
   /** Aborts when the socket closes. */
   signal: AbortSignal;
+  /** The socket it came over. */
+  connId: string;
 }
 
 export type Handler<M extends MethodName> = (
@@ -66,6 +70,9 @@ export interface MethodDeps {
   turnRate: RateByKind;
   startedAt: number;
   presence(caller: Caller): MethodOutput<"system-presence">;
+  nodes: Pick<NodeCalls, "invoke" | "take"> & {
+    connected(nodeId: string): ConnectedNode | undefined;
+  };
   isAttended(): boolean;
   isDraining(): boolean;
 }
@@ -459,6 +466,7 @@ export function makeHandlers(on: MethodDeps): Handlers {
     ...configHandlers(deps.configuration),
     ...guardHandlers(deps.guard),
     ...deviceHandlers(deps.devices),
+    ...nodeHandlers(on),
     ...pluginHandlers(deps.plugins),
     ...toolHandlers(deps.toolsDesk),
     ...scheduleHandlers(deps),

@@ -58,7 +58,11 @@ Deno.test("the handshake negotiates and says what this caller may use", async ()
     assert.equal(ok, true);
     HelloOk.parse(payload);
     assert.equal(payload.protocol, 4);
-    assert.deepEqual(payload.features.methods, Object.keys(METHODS));
+    assert.deepEqual(
+      payload.features.methods,
+      Object.entries(METHODS).filter(([, { scope }]) => scope !== "node")
+        .map(([name]) => name),
+    );
     assert.equal(
       payload.snapshot.sessionDefaults.mainSessionKey,
       "agent:main:main",

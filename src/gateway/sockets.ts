@@ -27,7 +27,10 @@ import {
   type StateVersion,
 } from "../core/protocol.ts";
 import type { TurnEvent } from "../core/turn.ts";
-import { Connection, mayCall } from "./connection.ts";
+import { Connection } from "./connection.ts";
+import { mayCall } from "./whose.ts";
+import { NodeCalls } from "./node_calls.ts";
+import type { ConnectedNode } from "./nodes.ts";
 import type { GatewayDeps } from "./deps.ts";
 import type { Health } from "./health.ts";
 import type { InFlight } from "./in_flight.ts";
@@ -91,6 +94,8 @@ export class Sockets {
   readonly #feeds: Feeds;
   readonly #waiting = new Map<string, Waiting>();
   readonly #lastDeltaAt = new Map<string, number>();
+  /** What connected nodes are asked. */
+  readonly nodes: NodeCalls;
   #handlers: Handlers | undefined;
   #preAuth = 0;
   #presenceVersion = 0;
@@ -101,6 +106,17 @@ export class Sockets {
   constructor(on: SocketsDeps) {
     this.#on = on;
     this.#log = on.deps.log;
+    this.nodes = new NodeCalls({
+      find: (nodeId) => this.#node(nodeId),
+      audit: async (event, fields) => {
+        const { nodes } = on.deps;
+        if (nodes === undefined) {
+          throw new AppError("unavailable", "There are no nodes here");
+        }
+        await nodes.audit(event, fields);
+      },
+      clock: on.deps.clock,
+    });
     this.#feeds = new Feeds(on.limits.feedsMax);
     this.#tickTimer = setInterval(() => this.#tick(), on.limits.tickMs);
   }
@@ -174,6 +190,7 @@ export class Sockets {
       clearTimeout(opening);
       settle();
       connection.ended();
+      this.nodes.left(connection.id);
       if (this.#all.delete(connection) && connection.caller !== undefined) {
         this.#announcePresence();
       }
@@ -281,7 +298,12 @@ export class Sockets {
         methods: (Object.keys(METHODS) as MethodName[]).filter((method) =>
           mayCall(method, caller)
         ),
-        events: [...new Set([...OWN_EVENTS, ...moreEvents])].filter(may),
+        events: [
+          ...new Set([...OWN_EVENTS, ...moreEvents]),
+          ...caller.principal.kind === "node"
+            ? ["node.invoke.request" as const]
+            : [],
+        ].filter(may),
       },
       snapshot: {
         presence: scopes.has("read") ? this.presence(caller) : [],
@@ -309,6 +331,24 @@ export class Sockets {
         maxBufferedBytes: limits.bufferedBytesMax,
         tickIntervalMs: limits.tickMs,
       },
+    };
+  }
+
+  /** The socket a node came by last. */
+  #node(nodeId: string): Connection | undefined {
+    return [...this.#all].findLast((one) =>
+      one.isReady && one.node?.id === nodeId &&
+      one.caller?.principal.kind === "node"
+    );
+  }
+
+  connectedNode(nodeId: string): ConnectedNode | undefined {
+    const link = this.#node(nodeId);
+    return link?.node === undefined ? undefined : {
+      ...link.node,
+      version: link.client?.version ?? "",
+      address: link.address,
+      connectedAt: link.connectedAt,
     };
   }
 
