@@ -1120,6 +1120,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     configuration,
     adopt: (next) => {
       settings = next;
+      schedule.tick();
       if (options.safeMode === undefined) channels.adopt(next);
       void plugins.adopt(next.plugins).catch((error) =>
         log("error", "plugins.not_adopted", { error: String(error) })

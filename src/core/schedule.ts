@@ -31,7 +31,7 @@ const Zone = z.string().max(64).refine(
 /** The last instant a date can say. */
 const TIME_MAX = 8_640_000_000_000_000;
 const Instant = z.int().min(0).max(TIME_MAX);
-/** Ten years. */
+/** The longest pause of an `every` schedule, ten years; a longer one is refused. */
 export const EVERY_MS_MAX = 315_576_000_000;
 
 /** A job's schedule, whole: nothing in it depends on where it is read. */

@@ -30,9 +30,11 @@ import { jitterOf, timesOf } from "./times.ts";
 
 /** Bounds of the schedule. */
 export const SCHEDULE_LIMITS = {
+  /** Jobs in all; a further one is refused unless a finished one makes room. */
   jobsMax: 500,
-  /** Of one principal that is not the owner. */
+  /** Jobs of one principal that is not the owner; a further one is refused. */
   jobsEachMax: 50,
+  /** Words that wait for a heartbeat; a further one is refused. */
   wakeWordsMax: 50,
 } as const;
 
