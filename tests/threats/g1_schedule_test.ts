@@ -316,9 +316,13 @@ Deno.test("A standing grant of a job is for its tool and exactly its place, in i
   ]);
   // The same conversation, but not the job's run: it is asked.
   script.push(mail("boss@work.test"), says("ok"));
-  const { events } = await one.house.desk.start(
-    request("mail them", { sessionKey: job.sessionKey, attended: false }),
-  );
+  const turn = request("mail them", {
+    sessionKey: job.sessionKey,
+    attended: false,
+  });
+  // Whatever a client calls its message.
+  turn.inbound.id = `job:${job.id}:1`;
+  const { events } = await one.house.desk.start(turn);
   const decided = (await Array.fromAsync<TurnEvent>(events)).flatMap((e) =>
     e.kind === "decision" ? [`${e.name} ${e.verdict}`] : []
   );
