@@ -81,15 +81,6 @@ for (const idempotent of [true, false]) {
     for (const text of said) {
       assert.ok(taken.includes(text) || unknown.includes(text), text);
     }
-    console.log(
-      JSON.stringify({
-        idempotent,
-        said: said.length,
-        taken: taken.length,
-        posts: receiver.posts.length,
-        unknown: unknown.length,
-      }),
-    );
     if (idempotent) assert.deepEqual(unknown, [], "it is known of every one");
     assert.equal(receiver.bad, 0);
     assert.ok(said.length >= KILLS);
