@@ -475,6 +475,7 @@ function makePlugins(
     channels: Pick<ChannelRooms, "channels" | "courier">;
     settings(): Settings;
     publish(...event: Parameters<Gateway["publish"]>): void;
+    onCall: NonNullable<PluginRoomDeps["onCall"]>;
   },
 ): PluginRoom {
   const { store, egress, registry, inbox, settings, publish } = rooms;
@@ -505,6 +506,7 @@ function makePlugins(
       log,
     }),
     onChange: (change) => publish("plugins.changed", change),
+    onCall: rooms.onCall,
     onChannel: (channel) => channels.add(channel),
     clock,
     log,
@@ -972,6 +974,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     models: { stream: paidStream({ spending, models }, gatekeeper) },
     settings: () => settings,
   });
+  let onPluginCall: PluginRoomDeps["onCall"];
   const plugins = makePlugins(options, {
     store,
     egress,
@@ -980,6 +983,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     channels,
     settings: () => settings,
     publish: (...event) => opened?.publish(...event),
+    onCall: (call) => onPluginCall?.(call),
   });
   const desk = new AgentDesk({
     hooks: plugins.hooks,
@@ -1058,9 +1062,14 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     new Metrics({
       watchTurns: (listener) => desk.watch(listener),
       watchCalls: (listener) => spending.watch(listener),
+      watchPlugins: (listener) => {
+        onPluginCall = listener;
+        return { [Symbol.dispose]: () => onPluginCall = undefined };
+      },
       runs: () => desk.counts(),
       gateway: () =>
-        opened?.counts() ?? { sockets: 0, preAuth: 0, inFlight: 0 },
+        opened?.counts() ??
+          { sockets: 0, preAuth: 0, inFlight: 0, refused: new Map() },
       egress: () => egress.counts(),
       budgets: () => usage.budgets(),
       outbox: () => ({

@@ -92,6 +92,8 @@ export async function exportPiece(
   let chunk = cursor === 0 ? head(session, format) : "";
   // A message in pieces is named by its own `seq`; else what follows it is next.
   const from = piece > 0 ? after - 1 : after;
+  // A cursor of nobody's making: behind the last message there is no more.
+  if (from > session.seq) return { chunk };
   const stored = await messages.tail(session.id, {
     limit: LIMITS.messagesMax,
     afterSeq: from,

@@ -256,7 +256,9 @@ export class Connection {
         error: errorText(error),
       });
     }
-    const wire = toWireError(toAppError(error), this.protocol);
+    const known = toAppError(error);
+    this.#deps.inFlight.countRefusal(known.code);
+    const wire = toWireError(known, this.protocol);
     this.#send(JSON.stringify({ type: "res", id, ok: false, error: wire }));
   }
 

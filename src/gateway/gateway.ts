@@ -57,7 +57,13 @@ export interface Gateway extends AsyncDisposable {
    * any more, at the latest after `limitMs`.
    */
   drain(options?: DrainOptions): Promise<void>;
-  counts(): { sockets: number; preAuth: number; inFlight: number };
+  counts(): {
+    sockets: number;
+    preAuth: number;
+    inFlight: number;
+    /** Requests that were refused or failed, by the code of their error. */
+    refused: ReadonlyMap<string, number>;
+  };
   /** Asks a connected node. @throws {AppError} as `NodeCalls.invoke` */
   invokeNode(ask: NodeAsk): Promise<NodeAnswer>;
   isNodeConnected(nodeId: string): boolean;
@@ -278,6 +284,7 @@ class Room {
   #refuse(request: Request, path: string, thrown: unknown): Response {
     // A call that was ended on purpose fails with the reason of its end.
     const error = toAppError(thrown);
+    this.inFlight.countRefusal(error.code);
     if (error.code === "internal") {
       this.deps.log("error", "gateway.request_failed", {
         path: path.slice(0, 200),
@@ -454,6 +461,7 @@ export async function openGateway(deps: GatewayDeps): Promise<Gateway> {
       sockets: sockets.count,
       preAuth: sockets.preAuthCount,
       inFlight: inFlight.count,
+      refused: inFlight.refused,
     }),
     invokeNode: (ask) => sockets.nodes.invoke(ask),
     isNodeConnected: (nodeId) => sockets.connectedNode(nodeId) !== undefined,

@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { AppError } from "../core/errors.ts";
+import { AppError, type ErrorCode } from "../core/errors.ts";
 import type { MethodName } from "../core/methods.ts";
 import type { Call } from "./call.ts";
 import type { GatewayLimits } from "./limits.ts";
@@ -70,6 +70,7 @@ type Limits = Pick<
 /** The requests being answered now. */
 export class InFlight {
   readonly #calls = new Set<Call>();
+  readonly #refused = new Map<string, number>();
   readonly #byPrincipal = new Map<string, number>();
   readonly #limits: Limits;
   readonly #maxOf: Readonly<Record<Load, number>>;
@@ -90,6 +91,15 @@ export class InFlight {
 
   get count(): number {
     return this.#calls.size + this.#others;
+  }
+
+  /** Requests that were refused or failed, by the code of their error. */
+  get refused(): ReadonlyMap<string, number> {
+    return this.#refused;
+  }
+
+  countRefusal(code: ErrorCode): void {
+    this.#refused.set(code, (this.#refused.get(code) ?? 0) + 1);
   }
 
   /** @throws {AppError} `unavailable` when there is no room for such a request */

@@ -28,7 +28,16 @@ export interface MetricsSources {
   /** Every model call that was settled. */
   watchCalls(listener: (call: UsageCall) => void): Disposable;
   runs(): { running: number; queued: number };
-  gateway(): { sockets: number; preAuth: number; inFlight: number };
+  /** Every call of a plugin that is over. */
+  watchPlugins(
+    listener: (call: { id: string; outcome: string }) => void,
+  ): Disposable;
+  gateway(): {
+    sockets: number;
+    preAuth: number;
+    inFlight: number;
+    refused: ReadonlyMap<string, number>;
+  };
   egress(): readonly EgressCount[];
   budgets(): readonly BudgetStanding[];
   guard(): { rules: readonly RuleCount[]; promptsPer100Tasks: number };
@@ -120,6 +129,21 @@ export const SERIES = {
     help: "WebSockets, by whether they said who they are",
     labels: ["state"],
   },
+  carapace_requests_refused_total: {
+    kind: "counter",
+    help: "Requests that were refused or failed, by the code of their error",
+    labels: ["code"],
+  },
+  carapace_plugin_calls_total: {
+    kind: "counter",
+    help: "Calls of plugins, by plugin and whether they came to an end",
+    labels: ["plugin", "outcome"],
+  },
+  carapace_approvals_asked_total: {
+    kind: "counter",
+    help: "Approvals that turns asked for",
+    labels: ["agent"],
+  },
   carapace_requests_in_flight: {
     kind: "gauge",
     help: "Requests being answered",
@@ -164,6 +188,11 @@ export class Metrics implements Disposable {
     this.#sources = sources;
     this.#stack.use(sources.watchTurns((event, run) => this.#turn(event, run)));
     this.#stack.use(sources.watchCalls((call) => this.#call(call)));
+    this.#stack.use(
+      sources.watchPlugins(({ id: plugin, outcome }) =>
+        this.#count("carapace_plugin_calls_total", { plugin, outcome })
+      ),
+    );
   }
 
   [Symbol.dispose](): void {
@@ -200,6 +229,9 @@ export class Metrics implements Disposable {
         this.#count("carapace_tool_calls_total", { tool, verdict });
         break;
       }
+      case "ask":
+        this.#count("carapace_approvals_asked_total", { agent });
+        break;
       case "end":
         this.#count("carapace_turns_total", { agent, reason: event.reason });
     }
@@ -236,6 +268,11 @@ export class Metrics implements Disposable {
           { labels: { state: "handshake" }, value: preAuth },
         ];
       }
+      case "carapace_requests_refused_total":
+        return [...gateway().refused].map(([code, value]) => ({
+          labels: { code },
+          value,
+        }));
       case "carapace_requests_in_flight":
         return one(gateway().inFlight);
       case "carapace_egress_requests_total":

@@ -9,7 +9,8 @@ import { silentLog } from "../core/log.ts";
 import { makeEgress } from "../egress/egress.ts";
 import { EgressConfig } from "../egress/config.ts";
 import { LoopLag } from "./loop_lag.ts";
-import { Metrics, SERIES } from "./metrics.ts";
+import { Metrics, type MetricsSources, SERIES } from "./metrics.ts";
+import type { TurnEvent } from "../core/turn.ts";
 
 /** Every line's value by its name and labels. */
 function read(text: string): Map<string, number> {
@@ -58,15 +59,29 @@ Deno.test("every series moves when what it counts happens", async (t) => {
     clock: new FakeClock(),
     log: silentLog,
   });
-  const gateway = { sockets: 0, preAuth: 0, inFlight: 0 };
+  const gateway = {
+    sockets: 0,
+    preAuth: 0,
+    inFlight: 0,
+    refused: new Map<string, number>(),
+  };
   const runs = { running: 0, queued: 0 };
   let rssBytes = 1;
   await using carried = fakeCourier(house.store);
   const { courier } = carried;
   using lag = new LoopLag();
+  const listeners: ((call: { id: string; outcome: string }) => void)[] = [];
+  let turnListener: Parameters<MetricsSources["watchTurns"]>[0] = () => {};
   using metrics = new Metrics({
-    watchTurns: (listener) => house.desk.watch(listener),
+    watchTurns: (listener) => {
+      turnListener = listener;
+      return house.desk.watch(listener);
+    },
     watchCalls: (listener) => house.spending.watch(listener),
+    watchPlugins: (listener) => {
+      listeners.push(listener);
+      return { [Symbol.dispose]: () => listeners.length = 0 };
+    },
     runs: () => runs,
     gateway: () => gateway,
     egress: () => egress.counts(),
@@ -95,6 +110,26 @@ Deno.test("every series moves when what it counts happens", async (t) => {
     by: "owner",
   });
   lag.note(70);
+  gateway.refused.set("rate_limited", 3);
+  for (const listener of listeners) listener({ id: "echo", outcome: "done" });
+  turnListener({
+    kind: "ask",
+    runId: "run_1",
+    seq: 1,
+    at: 1,
+    approvalId: "a",
+    callId: "c",
+    name: "math_eval",
+    args: {},
+    question: "may it?",
+    answers: ["once"],
+  } as TurnEvent, {
+    runId: "run_1",
+    sessionKey: "agent:main:main",
+    agentId: "main",
+    principal: "owner",
+    credential: "owner",
+  });
   const { type, text } = await metrics.text();
   const after = read(text);
   assert.match(type, /^text\/plain; version=0\.0\.4/);
@@ -143,11 +178,21 @@ Deno.test("what a model calls its tools does not make series without end", async
     forever: says("enough"),
   });
   using lag = new LoopLag();
+  const listeners: ((call: { id: string; outcome: string }) => void)[] = [];
   using metrics = new Metrics({
     watchTurns: (listener) => house.desk.watch(listener),
     watchCalls: (listener) => house.spending.watch(listener),
+    watchPlugins: (listener) => {
+      listeners.push(listener);
+      return { [Symbol.dispose]: () => listeners.length = 0 };
+    },
     runs: () => house.desk.counts(),
-    gateway: () => ({ sockets: 0, preAuth: 0, inFlight: 0 }),
+    gateway: () => ({
+      sockets: 0,
+      preAuth: 0,
+      inFlight: 0,
+      refused: new Map<string, number>(),
+    }),
     egress: () => [],
     budgets: () => [],
     guard: () => house.meter,

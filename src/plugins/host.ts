@@ -58,6 +58,8 @@ export interface PluginHostDeps {
   registry: { add(tool: Tool): void; remove(name: string): void };
   /** Something changed that others may want to see. Must not throw. */
   onChange?(view: { id: string; state: PluginState; why?: string }): void;
+  /** A plugin's call is over. Must not throw. */
+  onCall?(call: { id: string; outcome: "done" | "failed" }): void;
   /** A channel plugin runs; disposed when it stops. */
   onChannel?(channel: Channel): Disposable;
   clock: Clock;
@@ -285,6 +287,7 @@ export class PluginHost implements AsyncDisposable {
       },
       onTimer: () => timers.changed(),
       onTrap: (why) => this.#trapped(id, why),
+      onCall: (outcome) => this.#deps.onCall?.({ id, outcome }),
     });
     const timers = new Timers(instance, { rows, journal, clock, log });
     const tools: string[] = [];

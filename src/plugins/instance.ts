@@ -44,6 +44,8 @@ export interface InstanceOptions
   emit: FunctionDeps["emit"];
   onTimer(): void;
   onTrap(why: string): void;
+  /** A call is over. Must not throw. */
+  onCall?(outcome: "done" | "failed"): void;
   clock: Clock;
   log: Log;
 }
@@ -75,6 +77,7 @@ export class Instance implements Disposable {
   readonly logs: PluginLogLine[] = [];
   readonly #runner: Runner;
   readonly #clock: Clock;
+  readonly #onCall: InstanceOptions["onCall"];
 
   constructor(options: InstanceOptions) {
     const { manifest, can, limits, log, clock } = options;
@@ -83,6 +86,7 @@ export class Instance implements Disposable {
     this.manifest = manifest;
     this.can = can;
     this.#clock = clock;
+    this.#onCall = options.onCall;
     const functions = new HostFunctions({ ...options, id });
     this.#runner = new Runner({
       id,
@@ -119,7 +123,14 @@ export class Instance implements Disposable {
 
   /** Calls an export. @throws {AppError} with the cause */
   async call(call: InstanceCall): Promise<RunnerResult> {
-    return await this.#runner.call(call);
+    let outcome: "done" | "failed" = "failed";
+    try {
+      const result = await this.#runner.call(call);
+      outcome = "done";
+      return result;
+    } finally {
+      this.#onCall?.(outcome);
+    }
   }
 
   /** Writes a line into its log. */
