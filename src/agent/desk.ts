@@ -592,7 +592,11 @@ export class AgentDesk implements Turns {
     const sessionKey = run?.sessionKey ?? "agent:main:main";
     const events = replayed(
       run,
-      this.#rings.replay(sessionKey, runId, 0),
+      this.#rings.replay(sessionKey, {
+        runId,
+        seq: 0,
+        now: this.#deps.clock.now(),
+      }),
     );
     return {
       runId,
@@ -669,7 +673,8 @@ export class AgentDesk implements Turns {
   }
 
   replay(sessionKey: string, runId: string, seq: number): TurnEvent[] {
-    return this.#rings.replay(sessionKey, runId, seq);
+    const now = this.#deps.clock.now();
+    return this.#rings.replay(sessionKey, { runId, seq, now });
   }
 
   async find(runId: string): Promise<RunView | undefined> {

@@ -38,11 +38,17 @@ export class Rings {
     }
   }
 
-  /** What is kept of a run after `seq`. */
-  replay(sessionKey: string, runId: string, seq: number): TurnEvent[] {
-    return this.#rings.get(sessionKey)?.events.filter((event) =>
+  /** What is kept of a run after `seq`: not too many, not too old. */
+  replay(
+    sessionKey: string,
+    { runId, seq, now }: { runId: string; seq: number; now: number },
+  ): TurnEvent[] {
+    const { eventsMax, ageMs } = RING_LIMITS;
+    const ring = this.#rings.get(sessionKey);
+    if (ring === undefined || now - ring.lastAt > ageMs) return [];
+    return ring.events.slice(-eventsMax).filter((event) =>
       event.runId === runId && event.seq > seq
-    ) ?? [];
+    );
   }
 
   /** A session that is over and will not be asked for again. */

@@ -3,6 +3,7 @@
  * routes, the methods' contracts, the events and the limits of the wire.
  */
 import { z } from "zod";
+import { EVENT_PAYLOADS } from "../contracts/event_payloads.ts";
 import { type MethodContract, METHODS } from "../../src/core/methods.ts";
 import {
   CLOSE,
@@ -12,7 +13,6 @@ import {
   WireErrorCode,
 } from "../../src/core/protocol.ts";
 import { ROUTES } from "../../src/gateway/routes.ts";
-import { OWN_EVENTS } from "../../src/gateway/sockets.ts";
 import { markdownTable } from "./markdown.ts";
 
 interface JsonSchema {
@@ -129,6 +129,21 @@ the new \`deltaText\` and the whole \`message\` so far (\`replace\` when it begi
 anew), then exactly one \`final\`, \`aborted\` or \`error\`. A reader that is slow gets
 deltas merged, one that stays behind is closed.`;
 
+/** Events that go by more than a scope. */
+const WHO: Readonly<Record<string, string>> = {
+  "node.invoke.request": "the one node that is asked, over its own socket",
+  chat: "`read`, of whose run or session it is",
+  agent: "`read`, of whose run or session it is",
+  "sessions.changed": "`read`, of whose session it is",
+  outbox: "the owner",
+};
+
+const EVENTS_INTRO =
+  `Who may hear an event is its scope, and for what belongs to somebody that
+they may see it. \`presence\` and \`health\` carry \`stateVersion\` beside the
+payload. \`posture\` is told to everyone who connects; paths and hosts in it are
+the owner's.`;
+
 /** The whole document. */
 export function makeProtocolDoc(): Promise<string> {
   const routes = ROUTES.map(({ method, path, scope, orScope, about }) => [
@@ -145,9 +160,11 @@ export function makeProtocolDoc(): Promise<string> {
       shapeOf(input, "input")
     }\n← ${shapeOf(output, "output")}\n\`\`\``;
   });
-  const events = OWN_EVENTS.map((
-    name,
-  ) => [code(name), EVENTS[name] ?? "everyone"]);
+  const events = Object.entries(EVENTS).map(([name, scope]) => {
+    const shape = EVENT_PAYLOADS[name as keyof typeof EVENT_PAYLOADS];
+    return `### Event ${name}\n\nTo ${WHO[name] ?? scope ?? "everyone"}.\n\n` +
+      `\`\`\`text\n${shapeOf(shape, "output")}\n\`\`\``;
+  });
   const limits = Object.entries(WIRE_LIMITS).map((
     [name, value],
   ) => [code(name), String(value)]);
@@ -166,7 +183,7 @@ export function makeProtocolDoc(): Promise<string> {
       WireErrorCode.options.map(code).join(", ")
     }. Protocol 3 knows only the first five and gets \`INVALID_REQUEST\` for the ` +
     `others (a version mismatch excepted).`,
-    `## Events\n\n${markdownTable(["event", "scope"], events)}`,
+    `## Events\n\n${EVENTS_INTRO}\n\n${events.join("\n\n")}`,
     `## Methods\n\n${methods.join("\n\n")}`,
   ];
   return Promise.resolve(`${sections.join("\n\n")}\n`);

@@ -5,7 +5,12 @@
 import assert from "node:assert/strict";
 import { METHODS } from "../../src/core/methods.ts";
 import { LogRing } from "../../src/ops/log_ring.ts";
-import { type AnyFrame, FakeClient } from "../fakes/gateway_house.ts";
+import { EVENT_PAYLOADS } from "../contracts/event_payloads.ts";
+import {
+  type AnyFrame,
+  FakeClient,
+  openGatewayHouse,
+} from "../fakes/gateway_house.ts";
 import { openRealHouse, type RealHouse } from "../fakes/real_house.ts";
 
 async function join(
@@ -261,6 +266,10 @@ Deno.test("every change of a session is told to who may see it, and to nobody el
       assert.equal(told.sessionKey, key);
     }
   }
+  for (const { event, payload } of [...owner.frames, ...app.frames]) {
+    if (event === undefined) continue;
+    EVENT_PAYLOADS[event as keyof typeof EVENT_PAYLOADS].parse(payload);
+  }
   await ask(other, "health");
   assert.ok(other.frames.every((f) => f.event !== "sessions.changed"));
 });
@@ -287,4 +296,40 @@ Deno.test("who comes and goes, and how this process is confined, is told", async
     owner.frames.indexOf(f) >= frames - 1 && f.event === "presence" &&
     f.payload.presence.length === 1
   );
+});
+
+Deno.test("every event has the shape its document says, also while health changes", async () => {
+  let isWell = true;
+  await using house = await openGatewayHouse({
+    limits: { tickMs: 100, readyMs: 1 },
+    deps: {
+      ready: () =>
+        Promise.resolve({ ok: isWell, checks: [{ name: "x", ok: isWell }] }),
+    },
+  });
+  using client = await house.socket({ token: "owner-token" });
+  await client.event("tick");
+  isWell = false;
+  const told = await client.frame((f) => f.event === "health");
+  assert.equal(told.payload.status, "degraded");
+  assert.equal(told.stateVersion.health, 1);
+  isWell = true;
+  const well = await client.frame((f) =>
+    f.event === "health" && f.payload.status === "ok"
+  );
+  assert.equal(well.stateVersion.health, 2);
+  await client.call("chat.send", {
+    sessionKey: "main",
+    message: "hi you",
+    idempotencyKey: "1",
+  });
+  await client.event("sessions.changed", (p) => p.reason === "end");
+  const events = client.frames.filter((f) => f.type === "event");
+  const kinds = new Set(events.map((f) => f.event));
+  for (const kind of ["connect.challenge", "tick", "health", "chat", "agent"]) {
+    assert.ok(kinds.has(kind), kind);
+  }
+  for (const { event, payload } of events) {
+    EVENT_PAYLOADS[event as keyof typeof EVENT_PAYLOADS].parse(payload);
+  }
 });
