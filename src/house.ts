@@ -930,6 +930,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       tellOfPairing(event, opened);
       nodes?.look();
     },
+    password: settings.gateway.password,
   });
   const toolbox = opening.use(
     await openTools({

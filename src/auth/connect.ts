@@ -24,13 +24,20 @@ import {
 import type { Devices } from "./devices.ts";
 import type { FailureLimiter } from "./limiter.ts";
 import { abilitiesOf, type Pairing, withinApproved } from "./pairing.ts";
-import { deviceCredential, devicePrincipal } from "./principal.ts";
+import type { Password } from "./password.ts";
+import {
+  deviceCredential,
+  devicePrincipal,
+  passwordPrincipal,
+} from "./principal.ts";
 import { refusal, type Refusals, type RefusedKind } from "./refusals.ts";
 
 /** How a `connect` came. */
 export interface Arrival {
   address: string;
   challenge: Challenge;
+  /** On this machine, or in TLS: nobody reads along. */
+  isPrivate?: boolean;
   /** Whose token the upgrade itself carried. */
   principal?: Principal | undefined;
 }
@@ -54,6 +61,8 @@ export interface FrontDeps {
   pairing: Pairing;
   limiter: FailureLimiter;
   refusals: Pick<Refusals, "note">;
+  /** Absent when the configuration names none. */
+  password?: Password | undefined;
   /** Whether a credential that is no device's was ended in this process. */
   hasEnded(credential: string): boolean;
 }
@@ -76,7 +85,7 @@ export class Front {
     const { auth = {}, device } = params;
     const { token, deviceToken, bootstrapToken } = auth;
     const isTokenOnly = device === undefined && deviceToken === undefined &&
-      bootstrapToken === undefined;
+      bootstrapToken === undefined && !isPasswordOnly(params);
     if (isTokenOnly) {
       const { principal } = arrival;
       if (token === undefined && principal !== undefined) {
@@ -96,7 +105,15 @@ export class Front {
     const { limiter, refusals } = this.#on;
     const { address } = arrival;
     // Before the first await: tries that run together must all be counted.
-    const charge = limiter.charge(address, params.device?.id);
+    const isGuess = isPasswordOnly(params);
+    const claimed = isGuess ? "password" : params.device?.id;
+    // A password can be guessed: who failed waits before it is looked at.
+    const waitMs = isGuess ? limiter.waitMs(address, "password") : 0;
+    if (waitMs > 0) {
+      refusals.note("password", address);
+      throw refusal(waitMs);
+    }
+    const charge = limiter.charge(address, claimed);
     let admitted: Admitted | undefined;
     try {
       admitted = await this.#judge(params, arrival);
@@ -121,11 +138,19 @@ export class Front {
     arrival: Arrival,
   ): Promise<Admitted | undefined> {
     const device = await proveDevice(params, arrival.challenge);
-    if (device === undefined) return undefined;
     const { token, deviceToken, bootstrapToken } = params.auth ?? {};
-    const principal = token === undefined
+    const isGuess = isPasswordOnly(params);
+    if (device === undefined && (!isGuess || params.device !== undefined)) {
+      return undefined;
+    }
+    const principal = isGuess
+      ? await this.#byPassword(params, arrival)
+      : token === undefined
       ? arrival.principal
       : await this.#on.authenticator.find(token);
+    if (device === undefined || isGuess && principal === undefined) {
+      return principal === undefined ? undefined : this.#alone(principal);
+    }
     if (principal !== undefined) {
       return await this.#beside(principal, { device, params, arrival });
     }
@@ -146,6 +171,16 @@ export class Front {
     }
     if (row !== undefined) return await this.#asDevice(row, params);
     throw await this.#notPaired(device, { params, arrival });
+  }
+
+  async #byPassword(
+    { auth }: ConnectParams,
+    { isPrivate }: Arrival,
+  ): Promise<Principal | undefined> {
+    const { password } = this.#on;
+    if (password === undefined || isPrivate !== true) return undefined;
+    const isRight = await password.verify(auth?.password ?? "");
+    return isRight ? passwordPrincipal() : undefined;
   }
 
   /** A token suffices; the device beside it may ask to be paired, no more. */
@@ -225,8 +260,16 @@ export class Front {
   }
 }
 
+/** A token beside a password is what counts. */
+function isPasswordOnly({ auth = {} }: ConnectParams): boolean {
+  const { password, token, deviceToken, bootstrapToken } = auth;
+  return password !== undefined && token === undefined &&
+    deviceToken === undefined && bootstrapToken === undefined;
+}
+
 function kindOf({ auth = {} }: ConnectParams): RefusedKind {
   if (auth.bootstrapToken !== undefined) return "bootstrap";
   if (auth.deviceToken !== undefined) return "device_token";
+  if (isPasswordOnly({ auth } as ConnectParams)) return "password";
   return auth.token === undefined ? "device" : "token";
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import type { Log } from "../core/log.ts";
+import type { Secret } from "../core/secret.ts";
 import type { Clock } from "../core/time.ts";
 import type { Store } from "../store/store.ts";
 import { Authenticator } from "./authenticate.ts";
@@ -13,6 +14,7 @@ import { Credentials } from "./credentials.ts";
 import { Devices } from "./devices.ts";
 import { FailureLimiter } from "./limiter.ts";
 import { type PairEvent, Pairing } from "./pairing.ts";
+import { Password } from "./password.ts";
 import { Refusals } from "./refusals.ts";
 import type { Tokens } from "./tokens.ts";
 
@@ -25,6 +27,8 @@ export interface IdentityDeps {
   isAdmitted(credential: string): Promise<boolean>;
   plugins(): Iterable<string>;
   onPairing(event: PairEvent): void;
+  /** The configuration's; without it nobody comes in by one. */
+  password?: Secret | undefined;
 }
 
 /** Everything that says who is calling. */
@@ -64,6 +68,9 @@ export function openIdentity(deps: IdentityDeps): Identity {
     pairing,
     limiter,
     refusals,
+    password: deps.password === undefined
+      ? undefined
+      : new Password(deps.password),
     hasEnded: (credential) => credentials.hasEnded(credential),
   });
   return {

@@ -35,6 +35,23 @@ export function principalOf(row: TokenRow): Principal {
   return Object.freeze({ id, kind, name, authority, generation });
 }
 
+/** Who knows the password: the owner, without the means to make credentials. */
+export function passwordPrincipal(): Principal {
+  const kind = "owner";
+  const authority = grantAuthority({
+    principal: "owner",
+    kind,
+    credential: "password",
+    revision: 0,
+    scopes: Scopes.of(["read", "write", "chat", "approvals"]).list(),
+    agents: "any",
+    models: "any",
+    tools: "any",
+    integrity: "owner",
+  });
+  return Object.freeze({ id: "owner", kind, name: "password", authority });
+}
+
 /** The name of a device's credential; one key has one for each role. */
 export function deviceCredential(
   { id, role }: Pick<DeviceRow, "id" | "role">,

@@ -6,6 +6,7 @@
 import ipaddr from "ipaddr.js";
 import { z } from "zod";
 import { type Need, need } from "../core/needs.ts";
+import { SecretField } from "../core/secret.ts";
 
 /** The port existing clients of the field expect. */
 export const PORT_DEFAULT = 18_789;
@@ -75,6 +76,9 @@ export const GatewayConfig = z.strictObject({
     ),
   }).optional().describe(
     "Serve https:// and wss:// with these files; `carapace tls` makes them",
+  ),
+  password: SecretField.optional().describe(
+    "Lets the owner in at a WebSocket by a password, on this machine or in TLS; off unless set",
   ),
   trustedProxies: z.array(
     z.string().refine(isAddress, "a proxy is named by its address alone"),

@@ -57,6 +57,8 @@ export interface ConnectionDeps {
   urgentRate: Rate;
   log: Log;
   now(): number;
+  /** On this machine, or in TLS: nobody reads along. */
+  isPrivate: boolean;
   /** Set when the upgrade itself carried a good token. */
   principal: Principal | undefined;
   /** Who connects, by what `connect` shows. */
@@ -332,6 +334,7 @@ export class Connection {
     const admitted = await admit(params, {
       address: this.address,
       challenge: this.#asked,
+      isPrivate: this.#deps.isPrivate,
       principal: this.principal,
     });
     const { principal } = admitted;

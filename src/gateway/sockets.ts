@@ -27,6 +27,7 @@ import {
   type StateVersion,
 } from "../core/protocol.ts";
 import type { TurnEvent } from "../core/turn.ts";
+import { isLoopbackHost } from "./config.ts";
 import { Connection } from "./connection.ts";
 import { mayCall } from "./whose.ts";
 import { NodeCalls } from "./node_calls.ts";
@@ -180,7 +181,13 @@ export class Sockets {
       if (isWaiting) this.#count(address, -1);
       isWaiting = false;
     };
-    const connection = this.#open(socket, { ...from, onReady: settle });
+    const isPrivate = isLoopbackHost(from.address) ||
+      this.#on.deps.config.tls !== undefined;
+    const connection = this.#open(socket, {
+      ...from,
+      isPrivate,
+      onReady: settle,
+    });
     this.#all.add(connection);
     // A peer that never completes the upgrade never opens or closes.
     const opening = setTimeout(() => {
@@ -213,6 +220,7 @@ export class Sockets {
     options: {
       address: string;
       principal: Principal | undefined;
+      isPrivate: boolean;
       onReady(): void;
     },
   ): Connection {
@@ -229,6 +237,7 @@ export class Sockets {
       requestRate,
       urgentRate,
       principal,
+      isPrivate: options.isPrivate,
       handlers: this.#handlers,
       log: this.#log,
       now: () => deps.clock.now(),

@@ -2,19 +2,21 @@
  * Pairs, redeems and rotates until it is killed, saying each thing once it was
  * told that it is done. Run by the test beside it, with the state directory.
  */
-import { openIdentity } from "../../src/auth/open.ts";
+import { type Identity, openIdentity } from "../../src/auth/open.ts";
 import { principalOf } from "../../src/auth/principal.ts";
 import { Tokens } from "../../src/auth/tokens.ts";
 import { silentLog } from "../../src/core/log.ts";
 import { systemClock as clock } from "../../src/core/time.ts";
-import { openStore } from "../../src/store/store.ts";
+import { openStore, type Store } from "../../src/store/store.ts";
 import { makeDevice } from "../fakes/device.ts";
 import { CLIENT } from "../fakes/gateway_house.ts";
 
 const PARAMS = { minProtocol: 3, maxProtocol: 4, client: CLIENT };
 
 /** Opens the room over a state directory. */
-export async function openKept(dir: string) {
+export async function openKept(
+  dir: string,
+): Promise<{ store: Store; tokens: Tokens; identity: Identity }> {
   const log = silentLog;
   const store = await openStore({ dir, clock, log });
   const tokens = new Tokens({ store, clock, log });
