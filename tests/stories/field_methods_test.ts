@@ -256,6 +256,8 @@ Deno.test("every change of a session is told to who may see it, and to nobody el
     message: "/new",
     idempotencyKey: "1",
   });
+  // Acknowledged is stored, not done: the rest must not come before it.
+  await app.event("sessions.changed", (p) => p.reason === "reset");
   await ask(app, "sessions.delete", { key });
   for (const client of [owner, app]) {
     for (const reason of ["create", "patch", "reset", "delete"]) {
