@@ -39,6 +39,7 @@ export function toGroups(
       source,
       effect: effectiveEffect(toolFacts(tool, effects)),
       scope: tool.scope,
+      defaultProfiles: [],
       inputSchema: { ...registry.spec(tool).schema },
     };
     const group = groups.get(id);

@@ -232,7 +232,7 @@ export class Operations {
         changed(await desk.restore(key, { actor, ...given({ toKey }) })),
       "sessions.delete": async ({ key }, actor) => {
         await desk.delete(key, { actor });
-        return { ok: true, key, deleted: true };
+        return { ok: true, key, deleted: true, archived: [] };
       },
       "sessions.export": async (params, actor) => {
         const { key, format = "json", cursor = 0 } = params;

@@ -18,6 +18,8 @@ export const CatalogTool = z.object({
   source: z.enum(["core", "plugin", "mcp"]),
   effect: Effect,
   scope: z.string(),
+  /** There are no profiles here; clients of the field want the list. */
+  defaultProfiles: z.array(z.string()),
   /** JSON Schema of its arguments. */
   inputSchema: z.record(z.string(), z.unknown()),
 });
@@ -32,6 +34,8 @@ export const CATALOG_METHODS = {
       models: z.array(z.object({
         id: z.string(),
         label: z.string(),
+        /** The same as `label`, where newer clients look for it. */
+        name: z.string(),
         provider: z.string(),
         model: z.string(),
       })),

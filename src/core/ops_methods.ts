@@ -36,6 +36,8 @@ export const OPS_METHODS = {
       maxBytes: z.int().positive().optional(),
     }),
     output: z.object({
+      /** Where the lines are kept: in memory, the newest only. */
+      file: z.string(),
       /** Ask again with this for what comes after. */
       cursor: z.int(),
       /** Lines written since the start. */

@@ -214,6 +214,8 @@ export const SESSION_METHODS = {
       ok: z.literal(true),
       key: SessionKey,
       deleted: z.boolean(),
+      /** Nothing is kept of it; clients of the field want the list. */
+      archived: z.array(z.string()),
     }),
   },
   "sessions.export": {

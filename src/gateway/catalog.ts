@@ -45,6 +45,7 @@ export function catalogHandlers(
         models: models.map(({ provider, id, label }) => ({
           id: `${provider}:${id}`,
           label: label ?? id,
+          name: label ?? id,
           provider,
           model: id,
         })).filter(({ id }) => caller.authority.allowsModel(id)),

@@ -66,6 +66,7 @@ export class LogRing {
     const isMore = found.length > shown.length;
     const last = shown.at(-1)?.at;
     return {
+      file: "memory",
       cursor: from !== undefined && isMore && last !== undefined
         ? last + 1
         : end,

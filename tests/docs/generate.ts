@@ -9,6 +9,7 @@ import { makeLimitsDoc } from "./limits.ts";
 import { makePermissionsDoc } from "./permissions.ts";
 import { makePluginAbi } from "./plugin_abi.ts";
 import { makeSafetyDoc } from "./safety.ts";
+import { makeOpenClawDoc } from "./openclaw.ts";
 import { makeProvidersDoc } from "./providers.ts";
 import { makeUsageDoc } from "./usage.ts";
 import { makeProtocolDoc } from "./protocol.ts";
@@ -33,6 +34,7 @@ export const DOCUMENTS: readonly GeneratedDocument[] = [
   { path: "docs/plugin-abi.json", make: makePluginAbi },
   { path: "docs/tools.md", make: makeToolsDoc },
   { path: "docs/limits.md", make: makeLimitsDoc },
+  { path: "docs/openclaw-client.md", make: makeOpenClawDoc },
 ];
 
 function makeConfigSchema(): Promise<string> {

@@ -1,0 +1,1 @@
+export * from "npm:@openclaw/gateway-client@2026.9.1";

@@ -1,0 +1,1 @@
+export * from "npm:typebox@1.3.17/value";
