@@ -7,7 +7,7 @@ import { openStore } from "../../src/store/store.ts";
 import type { AnyFrame, FakeClient } from "../fakes/gateway_house.ts";
 import { grantOf, installIn, ownerOf, probe } from "../fakes/plugins.ts";
 import { openRealHouse, type RealHouse } from "../fakes/real_house.ts";
-import { scratch } from "../process/processes.ts";
+import { scratch, until } from "../process/processes.ts";
 
 const KEY = "agent:main:main";
 
@@ -207,4 +207,61 @@ Deno.test("a conversation that a hook changed holds the plugin's words", async (
   const session = await real.house.store.sessions.find(KEY);
   assert.equal(session?.joined.integrity, "untrusted");
   assert.ok(session?.joined.origins.some(({ kind }) => kind === "plugin"));
+});
+
+Deno.test("a turn of a channel plugin's sender goes on after a restart, while it is let in", async (t) => {
+  for (const isStillIn of [true, false]) {
+    await t.step(isStillIn ? "still let in" : "no more", async () => {
+      await using dir = await scratch();
+      const stateDir = `${dir.path}/state`;
+      const { manifest, bytes } = await probe();
+      const sender = { account: "default", id: "u1" };
+      const grant = (senders: typeof sender[]) =>
+        grantOf(manifest, { senders });
+      {
+        await using real = await openRealHouse({
+          stateDir,
+          script: () => ({ text: "half", then: "hang" }),
+        });
+        using client = await ownerOf(real);
+        await installIn(real, client, { manifest, bytes });
+        const granted = { probe: await grant([sender]) };
+        real.house.adopt(real.settings({ plugins: { granted } }));
+        await client.event(
+          "plugins.changed",
+          ({ state }) => state === "ready",
+        );
+        const { output } = await called(client, "plugins.call", {
+          id: "probe",
+          tool: "host",
+          args: {
+            fn: "emit",
+            request: JSON.stringify({
+              id: "m1",
+              sender: { id: "u1" },
+              chat: { id: "c1" },
+              text: "are you there?",
+            }),
+          },
+        });
+        assert.deepEqual(JSON.parse(output), { ok: true, accepted: true });
+        await until("the model's call", () => real.openai.requests.length > 0);
+      }
+      const granted = { probe: await grant(isStillIn ? [sender] : []) };
+      await using real = await openRealHouse({
+        stateDir,
+        settings: { plugins: { granted } },
+        script: () => ({ text: "yes, again" }),
+      });
+      assert.equal(await real.house.resume(), 1);
+      const { runs, plugins } = real.house.store;
+      await until("its end", async () => (await runs.open()).length === 0);
+      assert.equal(real.openai.requests.length, isStillIn ? 1 : 0);
+      if (!isStillIn) return;
+      await until("the reply", async () => {
+        const sent = await plugins.get("probe", "sent") ?? "";
+        return sent.includes("yes, again");
+      });
+    });
+  }
 });

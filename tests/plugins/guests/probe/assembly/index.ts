@@ -99,6 +99,7 @@ export function send(): i32 {
   if (Json.parse(message).get("text").text() == "refuse") {
     return fail("the network is down");
   }
+  keep("sent", message);
   keep("sent:" + Json.parse(message).get("key").text(), message);
   return output("");
 }
