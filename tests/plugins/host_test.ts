@@ -280,6 +280,15 @@ Deno.test("bytes that were changed in the store do not run", async () => {
   assert.match(view?.why ?? "", /its bytes are not those of its hash/);
 });
 
+Deno.test("a long text is read within the fuel of one call", async () => {
+  await using fake = await fakeHost();
+  const { manifest, bytes } = await probe();
+  await fake.add(manifest, bytes);
+  // Eight escapes in each piece of it, on its way in.
+  const setting = '{"id":1,"name":"x"},'.repeat(10_000);
+  assert.equal(await fake.call("probe", "say", { setting }), "");
+});
+
 Deno.test("a setting is read, a secret is not one of them", async () => {
   await using fake = await fakeHost();
   const { manifest, bytes } = await probe();

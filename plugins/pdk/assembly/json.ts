@@ -161,16 +161,20 @@ class Reader {
 
   private string(): string {
     this.at++;
-    let text = "";
+    // Joined once: adding to a text copies all of it, each time.
+    const pieces: string[] = [];
     let from = this.at;
     while (!this.done) {
       const c = this.peek();
       if (c == 0x22) {
-        text += this.source.substring(from, this.at++);
-        return text;
+        const rest = this.source.substring(from, this.at++);
+        if (pieces.length == 0) return rest;
+        pieces.push(rest);
+        return pieces.join("");
       }
       if (c == 0x5c) {
-        text += this.source.substring(from, this.at++) + this.escape();
+        pieces.push(this.source.substring(from, this.at++));
+        pieces.push(this.escape());
         from = this.at;
       } else this.at++;
     }
@@ -243,19 +247,21 @@ class Reader {
 
 /** A text as JSON writes it. */
 export function quote(text: string): string {
-  let out = "\"";
+  const pieces: string[] = ["\""];
   let from = 0;
   for (let n = 0; n < text.length; n++) {
     const c = text.charCodeAt(n);
     if (c >= 0x20 && c != 0x22 && c != 0x5c) continue;
-    out += text.substring(from, n);
+    pieces.push(text.substring(from, n));
     from = n + 1;
-    if (c == 0x22) out += "\\\"";
-    else if (c == 0x5c) out += "\\\\";
-    else if (c == 0x0a) out += "\\n";
-    else if (c == 0x0d) out += "\\r";
-    else if (c == 0x09) out += "\\t";
-    else out += "\\u" + c.toString(16).padStart(4, "0");
+    if (c == 0x22) pieces.push("\\\"");
+    else if (c == 0x5c) pieces.push("\\\\");
+    else if (c == 0x0a) pieces.push("\\n");
+    else if (c == 0x0d) pieces.push("\\r");
+    else if (c == 0x09) pieces.push("\\t");
+    else pieces.push("\\u" + c.toString(16).padStart(4, "0"));
   }
-  return out + text.substring(from) + "\"";
+  pieces.push(text.substring(from));
+  pieces.push("\"");
+  return pieces.join("");
 }
