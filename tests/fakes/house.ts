@@ -85,6 +85,7 @@ export interface FakeHouseOptions {
   toolDeps?: Partial<ToolDeps> | ((store: Store) => Partial<ToolDeps>);
   dir?: string;
   hooks?: Hooks;
+  remotes?: AgentDeps["remotes"];
   clock?: Clock;
   budgets?: Parameters<typeof BudgetsConfig.parse>[0];
   /** What models cost; without it nobody knows. */
@@ -212,6 +213,7 @@ export async function fakeHouse(
   options.onRegistry?.(registry);
   const desk = new AgentDesk({
     ...(options.hooks === undefined ? {} : { hooks: options.hooks }),
+    ...(options.remotes === undefined ? {} : { remotes: options.remotes }),
     store,
     models,
     outputs,
