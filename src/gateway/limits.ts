@@ -54,6 +54,8 @@ export const GATEWAY_LIMITS = {
   sessionsScannedMax: 5_000,
   /** Who comes and goes within this is told in one event. */
   presenceMs: 50,
+  /** Connections that one `presence` lists, the oldest first. */
+  presenceEntriesMax: 100,
   /** A vendor's whole answer, held before it is sent on: 413 beyond it. */
   answerBytesMax: 16_777_216,
   /** A vendor's error that is read to be passed on. */

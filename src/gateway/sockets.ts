@@ -369,6 +369,7 @@ export class Sockets {
       const { id, client, principal, isReady, lastRequestAt } = connection;
       const isShown = caller.isOwner || principal?.id === caller.principal.id;
       if (!isReady || client === undefined || !isShown) continue;
+      if (entries.length >= this.#on.limits.presenceEntriesMax) break;
       entries.push({
         host: client.displayName ?? client.id,
         ip: connection.address,
@@ -390,13 +391,24 @@ export class Sockets {
     if (this.#presenceTimer !== undefined) return;
     this.#presenceTimer = setTimeout(() => {
       this.#presenceTimer = undefined;
+      // The owner's sockets are all told the same, so it is written once.
+      let ofOwner: string | undefined;
       for (const connection of this.#all) {
         const { caller } = connection;
         if (caller === undefined || !connection.mayHear("presence")) continue;
-        const presence = this.presence(caller);
-        connection.sendEvent("presence", { presence }, this.#stateVersion());
+        const text = caller.isOwner && ofOwner !== undefined
+          ? ofOwner
+          : JSON.stringify({ presence: this.presence(caller) });
+        if (caller.isOwner) ofOwner = text;
+        connection.sendEvent("presence", text, this.#stateVersion());
       }
-    }, this.#on.limits.presenceMs);
+    }, this.#presenceDelayMs());
+  }
+
+  /** Everybody is told of everybody, so it is told less often the more there are. */
+  #presenceDelayMs(): number {
+    const { presenceMs } = this.#on.limits;
+    return presenceMs * Math.ceil((this.#all.size + 1) / 50);
   }
 
   #stateVersion(): StateVersion {

@@ -74,8 +74,10 @@ function readable(isColored: boolean): TextFormatter {
   };
 }
 
-// deno-lint-ignore no-control-regex
-const CONTROL = /[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f\x80-\x9f]/g;
+// Also what reorders the text beside it.
+const CONTROL =
+  // deno-lint-ignore no-control-regex
+  /[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 
 /** A formatter whose lines are redacted, printable and short enough. */
 function lineMaker(formatter: TextFormatter): TextFormatter {

@@ -237,6 +237,16 @@ async function machine(): Promise<Record<string, unknown>> {
   };
 }
 
+/** Handshakes, idle sockets and one run for many, of a gateway over fakes. */
+async function sockets(isQuick: boolean): Promise<unknown> {
+  await using proc = new Proc([
+    ...["run", "-A", `${root}/tests/bench/gateway_bench.ts`],
+    ...["--idle", isQuick ? "300" : "5000"],
+  ]);
+  await proc.code();
+  return JSON.parse(proc.out.at(-1) ?? "{}");
+}
+
 async function measure(isQuick: boolean): Promise<Record<string, unknown>> {
   const facts = await machine();
   await using fake = new Proc(["eval", PROVIDER]);
@@ -286,6 +296,7 @@ async function measure(isQuick: boolean): Promise<Record<string, unknown>> {
     },
     residentMb: { launcher: launcherMb, idle: idleMb, afterLoad: loadedMb },
     health,
+    sockets: await sockets(isQuick),
     loads: rows,
   };
 }
