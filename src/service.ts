@@ -27,6 +27,7 @@ import { budgetText } from "./guard/budget.ts";
 import { type House, type HouseOptions, openHouse } from "./house.ts";
 import { banner } from "./ops/banner.ts";
 import { openLauncherPipe } from "./ops/launcher_pipe.ts";
+import { restMemory } from "./ops/rest.ts";
 import { watchLifeline } from "./ops/lifeline.ts";
 import { LogRing } from "./ops/log_ring.ts";
 import { openLog } from "./ops/logs.ts";
@@ -367,11 +368,20 @@ async function serve(
     log("warn", "config.not_followed", { error: errorText(error) });
   });
   await options.announce();
+  const resting = restMemory({
+    busy: () => {
+      const { running, queued } = house.desk.counts();
+      return running + queued + house.gateway.counts().inFlight;
+    },
+    clock: systemClock,
+    log,
+    signal: over.signal,
+  });
   const ending = await ended.promise;
   over.abort();
   log("info", "service.stopping", { why: ending.why });
   await house.stop({ isRestart: ending.isRestart ?? false });
-  await following;
+  await Promise.all([following, resting]);
   return ending.code;
 }
 
