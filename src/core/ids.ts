@@ -40,9 +40,12 @@ export function idSchema(prefix: string): z.ZodString {
   return z.string().regex(new RegExp(`^${prefix}_[0-9a-z]{10,40}$`));
 }
 
-/** An agent's name, as it stands in configuration and session keys. */
+/**
+ * An agent's name, as it stands in configuration and session keys. The one name
+ * of that form that every object answers to is none.
+ */
 export const AgentId = z.string().regex(
-  /^[a-z0-9][a-z0-9_-]{0,39}$/,
+  /^(?!constructor$)[a-z0-9][a-z0-9_-]{0,39}$/,
   "an agent id is 1 to 40 of a-z, 0-9, _ and -, and begins with a letter or digit",
 );
 
@@ -51,7 +54,7 @@ export const AgentId = z.string().regex(
  * It routes; it never authorises.
  */
 export const SessionKey = z.string().max(300).regex(
-  /^agent:[a-z0-9][a-z0-9_-]{0,39}(:[A-Za-z0-9_.@+-]{1,64}){1,8}$/,
+  /^agent:(?!constructor:)[a-z0-9][a-z0-9_-]{0,39}(:[A-Za-z0-9_.@+-]{1,64}){1,8}$/,
   "a session key looks like agent:<agent>:main",
 );
 
