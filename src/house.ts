@@ -458,8 +458,10 @@ function channelActs(
     outbox,
     audit,
     onRevoked: async ({ channel: network, account, sender: id }) => {
-      const { credential } = await peerAuthority({ network, account, id });
-      desk.abortCredential(credential);
+      for (const as of ["peer", "owner"] as const) {
+        const sender = { network, account, id, as };
+        desk.abortCredential((await peerAuthority(sender)).credential);
+      }
     },
   };
 }
@@ -739,15 +741,19 @@ function gatewayDeps(
     tokens: {
       create: async (input, maker) => {
         const { expiresInMs, agents, models, tools, integrity } = input;
-        const { id, token } = await tokens.create({
-          name: input.name,
-          scopes: input.scopes,
-          ...(agents === undefined ? {} : { agents }),
-          ...(models === undefined ? {} : { models }),
-          ...(tools === undefined ? {} : { tools }),
-          ...(integrity === undefined ? {} : { integrity }),
-          ...(expiresInMs === undefined ? {} : { expiresInMs }),
-        }, maker);
+        const { id, token } = await tokens.create(
+          {
+            name: input.name,
+            scopes: input.scopes,
+            ...(agents === undefined ? {} : { agents }),
+            ...(models === undefined ? {} : { models }),
+            ...(tools === undefined ? {} : { tools }),
+            ...(integrity === undefined ? {} : { integrity }),
+            ...(expiresInMs === undefined ? {} : { expiresInMs }),
+          },
+          maker,
+          await identity.credentials.standing(maker.credential),
+        );
         return { id, token };
       },
       list: async () => await tokens.list(),

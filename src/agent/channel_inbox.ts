@@ -22,7 +22,7 @@ import type { Inbound } from "../core/message.ts";
 import type { Clock } from "../core/time.ts";
 import type { SenderDoor, SenderRules } from "../guard/senders.ts";
 import type { Outbox } from "../store/outbox.ts";
-import type { PairingGrant, Pairings } from "../store/pairings.ts";
+import type { Pairings } from "../store/pairings.ts";
 import type { AgentDesk } from "./desk.ts";
 
 /** What the inbox is made of. */
@@ -163,6 +163,7 @@ export async function isSenderLive(
       network: string;
       account: string;
       id: string;
+      as?: "peer" | "owner";
     }): Promise<string>;
   },
 ): Promise<boolean> {
@@ -176,24 +177,18 @@ export async function isSenderLive(
       if (await of.credentialOf(sender) === credential) return true;
     }
     if (policy === "allowlist") continue;
-    for (const { place } of await of.pairings.grants()) {
+    for (const { place, as } of await of.pairings.grants()) {
+      const { account, kind, sender: id } = place;
       if (place.channel !== channel) continue;
-      if (await credentialOfGrant(place, of.credentialOf) === credential) {
-        return true;
-      }
+      const granted = await of.credentialOf({
+        network: channel,
+        account,
+        id,
+        // In a group the owner is a peer.
+        as: kind === "direct" ? as : "peer",
+      });
+      if (granted === credential) return true;
     }
   }
   return false;
-}
-
-/** The credential behind a grant, for ending its runs. */
-export async function credentialOfGrant(
-  { channel, account, sender }: PairingGrant["place"],
-  credentialOf: (sender: {
-    network: string;
-    account: string;
-    id: string;
-  }) => Promise<string>,
-): Promise<string> {
-  return await credentialOf({ network: channel, account, id: sender });
 }

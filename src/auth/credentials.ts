@@ -38,7 +38,9 @@ export class Credentials {
   async isLive(record: AuthorityRecord): Promise<boolean> {
     const { credential, revision } = record;
     const [kind = "", ...rest] = credential.split(":");
-    if (kind === "peer") return await this.#on.isAdmitted(credential);
+    if (kind === "peer" || kind === "peer-owner") {
+      return await this.#on.isAdmitted(credential);
+    }
     if (kind === "plugin") {
       return [...this.#on.plugins()].includes(rest.join(":"));
     }

@@ -89,9 +89,24 @@ export interface KnownSender {
 }
 
 /**
- * The authority of a sender of a chat network. A peer may talk and use what
- * peers may; the owner there may answer what is asked, and configures nothing.
+ * What a sender of a chat network may do once let in. A peer may talk and use
+ * what peers may; the owner there may answer what is asked, and configures
+ * nothing.
  */
+export function senderGrant(
+  as: "peer" | "owner",
+): Omit<AuthorityRecord, "principal" | "credential" | "revision"> {
+  return {
+    kind: as,
+    scopes: as === "owner" ? ["read", "write", "chat", "approvals"] : ["chat"],
+    agents: "any",
+    models: "any",
+    tools: "any",
+    integrity: as,
+  };
+}
+
+/** The authority of a sender of a chat network, as it was let in. */
 export async function peerAuthority(
   { network, account, id, as = "peer" }: KnownSender,
 ): Promise<Authority> {
@@ -99,31 +114,14 @@ export async function peerAuthority(
     peerSegment(network, "", account),
     peerSegment(network, account, id),
   ]);
-  const principal = `peer:${network}:${segments.join(":")}`;
-  if (as === "owner") {
-    return grantAuthority({
-      principal: "owner",
-      kind: "owner",
-      // Ended with the grant: not the owner's other credentials.
-      credential: principal,
-      revision: 0,
-      scopes: ["read", "write", "chat", "approvals"],
-      agents: "any",
-      models: "any",
-      tools: "any",
-      integrity: "owner",
-    });
-  }
+  const name = `${network}:${segments.join(":")}`;
   return grantAuthority({
-    principal,
-    kind: "peer",
-    credential: principal,
+    ...senderGrant(as),
+    principal: as === "owner" ? "owner" : `peer:${name}`,
+    // Each ends with its own grant: what lets somebody talk in a group does
+    // not keep alive what they were as the owner.
+    credential: as === "owner" ? `peer-owner:${name}` : `peer:${name}`,
     revision: 0,
-    scopes: ["chat"],
-    agents: "any",
-    models: "any",
-    tools: "any",
-    integrity: "peer",
   });
 }
 

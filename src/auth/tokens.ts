@@ -67,6 +67,7 @@ export class Tokens {
   /** Ended in this process, whether or not the disk has heard of it. */
   readonly #ended = new Set<string>();
   #endings = 0;
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(deps: TokensDeps) {
     this.#store = deps.store;
@@ -82,13 +83,15 @@ export class Tokens {
   /**
    * Makes a token; its text is in the answer and nowhere else.
    *
-   * @param by whose token makes it; absent at the machine itself (the CLI)
+   * @param by whose credential makes it; absent at the machine itself (the CLI)
+   * @param standing when that credential ends; a token's own record says it too
    * @throws {AppError} `forbidden` naming what is wider than `by` has,
    * `bad_input` for a scope that does not exist
    */
   async create(
     request: TokenRequest,
     by?: Authority,
+    standing?: { expiresAt?: number },
   ): Promise<{ id: string; token: string; row: TokenRow }> {
     const rows = await this.#store.tokens.list();
     if (rows.filter((row) => !this.#isOver(row)).length >= TOKENS_MAX) {
@@ -99,7 +102,7 @@ export class Tokens {
       );
     }
     const token = makeTokenText("cara");
-    const row = this.#makeRow(request, { token, by, rows });
+    const row = this.#makeRow(request, { token, by, rows, standing });
     await this.#store.journal.commit([
       this.#store.tokens.row(row, { isNew: true }),
       this.#store.audit.row(told("token.create", row, by)),
@@ -152,6 +155,13 @@ export class Tokens {
     await this.#retire(() => true);
   }
 
+  /** Runs what reads a token's texts and then changes them, one at a time. */
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const run = this.#last.then(work, work);
+    this.#last = run.catch(ignore("whoever asked hears of it"));
+    return run;
+  }
+
   /** The tokens, oldest first; those revoked only when asked for. */
   async list(options: { withRevoked?: boolean } = {}): Promise<TokenView[]> {
     const rows = await this.#store.tokens.list();
@@ -173,8 +183,9 @@ export class Tokens {
    * the token is ended until this process ends
    */
   async revoke(id: string, by?: Authority): Promise<void> {
-    const rows = (await this.#store.tokens.list()).filter((r) => r.id === id);
-    const row = rows.find((r) => r.replaces === undefined);
+    const texts = async () =>
+      (await this.#store.tokens.list()).filter((row) => row.id === id);
+    const row = (await texts()).find((r) => r.replaces === undefined);
     if (row === undefined) {
       throw new AppError(
         "not_found",
@@ -182,20 +193,24 @@ export class Tokens {
       );
     }
     if (row.revokedAt !== undefined) return;
+    // At once; a text that is being made meanwhile is found after it is.
     this.#end(id);
-    const next = {
-      ...row,
-      revokedAt: this.#clock.now(),
-      revision: row.revision + 1,
-    };
-    await this.#commitFirst(
-      [
-        this.#store.tokens.row(next),
-        ...rows.filter((r) => r.replaces !== undefined)
-          .map((r) => this.#store.tokens.forgetRow(r)),
-      ],
-      told("token.revoke", row, by),
-    );
+    await this.#alone(async () => {
+      const rows = await texts();
+      const revokedAt = this.#clock.now();
+      await this.#commitFirst(
+        rows.map((one) =>
+          one.replaces === undefined
+            ? this.#store.tokens.row({
+              ...one,
+              revokedAt,
+              revision: one.revision + 1,
+            })
+            : this.#store.tokens.forgetRow(one)
+        ),
+        told("token.revoke", row, by),
+      );
+    });
   }
 
   /**
@@ -206,9 +221,16 @@ export class Tokens {
    * @throws {AppError} `not_found`; `forbidden` when it may do what `by` may
    * not; `conflict` for one that stands in the environment
    */
-  async rotate(
+  rotate(
     named: string,
     by?: Authority,
+  ): Promise<{ id: string; token: string }> {
+    return this.#alone(() => this.#rotate(named, by));
+  }
+
+  async #rotate(
+    named: string,
+    by: Authority | undefined,
   ): Promise<{ id: string; token: string }> {
     const rows = (await this.#store.tokens.list()).filter((row) =>
       !this.#isOver(row) && (row.id === named || row.name === named)
@@ -251,15 +273,19 @@ export class Tokens {
   }
 
   /** The first use of a token's next text: the one before is over. */
-  async #settle(row: TokenRow): Promise<void> {
-    const { replaces, ...settled } = row;
-    if (replaces === undefined) return;
-    await this.#store.journal.commit([
-      this.#store.tokens.row(settled),
-      this.#store.tokens.forgetRow({ sha256: replaces }),
-      this.#store.audit.row(told("token.rotated", row)),
-    ]);
-    this.#tell(row.id, row.generation);
+  #settle({ sha256 }: TokenRow): Promise<void> {
+    return this.#alone(async () => {
+      const row = await this.#store.tokens.find(sha256);
+      if (row === undefined || this.#isOver(row)) return;
+      const { replaces, ...settled } = row;
+      if (replaces === undefined) return;
+      await this.#store.journal.commit([
+        this.#store.tokens.row(settled),
+        this.#store.tokens.forgetRow({ sha256: replaces }),
+        this.#store.audit.row(told("token.rotated", row)),
+      ]);
+      this.#tell(row.id, row.generation);
+    });
   }
 
   /** Calls with a credential's id when it ends, until disposed. */
@@ -333,20 +359,24 @@ export class Tokens {
       token: string;
       by: Authority | undefined;
       rows: readonly TokenRow[];
+      standing?: { expiresAt?: number } | undefined;
     },
   ): TokenRow {
     const { by, rows } = given;
     const now = this.#clock.now();
     const kind = PrincipalKind.parse(request.kind ?? "program");
     const parent = rows.find((row) => row.id === by?.credential);
-    if (parent !== undefined && this.#isOver(parent)) {
+    const { standing = parent } = given;
+    const isOver = standing === undefined ||
+      parent !== undefined && this.#isOver(parent);
+    if (by !== undefined && isOver) {
       throw new AppError(
         "forbidden",
-        `Cannot make token "${request.name}": the token it is made with is over`,
+        `Cannot make token "${request.name}": the credential it is made with is over`,
       );
     }
     const expiresAt = earliest(
-      parent?.expiresAt,
+      standing?.expiresAt,
       request.expiresInMs === undefined ? undefined : now + request.expiresInMs,
     );
     return {

@@ -58,6 +58,7 @@ const Approved = z.object({
 export const CHANNEL_METHODS = {
   send: {
     scope: "write",
+    owner: true,
     about: "Send a message by a channel; it is stored when this answers",
     input: z.strictObject({
       to: z.string().min(1).max(512),
@@ -95,6 +96,7 @@ export const CHANNEL_METHODS = {
   },
   "outbox.list": {
     scope: "admin",
+    owner: true,
     about: "Messages that are not sent: waiting, dead, unknown",
     input: z.strictObject({
       state: z.enum(["queued", "failed", "sending", "dead", "unknown"])
@@ -105,6 +107,7 @@ export const CHANNEL_METHODS = {
   },
   "outbox.show": {
     scope: "admin",
+    owner: true,
     about: "A message that is not sent, with its text and labels",
     input: Id,
     output: z.object({
@@ -118,12 +121,14 @@ export const CHANNEL_METHODS = {
   },
   "outbox.retry": {
     scope: "admin",
+    owner: true,
     about: "Send again what is dead or unknown, or at once what waits",
     input: Id,
     output: OutboxSummary,
   },
   "outbox.drop": {
     scope: "admin",
+    owner: true,
     about: "Forget a message that is not sent",
     input: Id,
     output: Done,

@@ -148,6 +148,7 @@ export const GUARD_METHODS = {
   },
   "policy.explain": {
     scope: "admin",
+    owner: true,
     about: "What would be decided of a call in a session, and by which rules",
     input: z.strictObject({
       tool: z.string().min(1).max(256),
@@ -170,6 +171,7 @@ export const GUARD_METHODS = {
   },
   "policy.replay": {
     scope: "admin",
+    owner: true,
     about: "Decide a recorded session's calls again, also under other rules",
     input: z.strictObject({
       sessionKey: z.string().min(1).max(300),

@@ -3,9 +3,12 @@
  *
  * @module
  */
+import { checkCovers } from "../auth/minting.ts";
+import { senderGrant } from "../auth/principal.ts";
 import type { Channels } from "../channels/channels.ts";
 import type { Courier } from "../channels/courier.ts";
 import { parseDestination, showDestination } from "../core/channel.ts";
+import type { Authority } from "../core/authority.ts";
 import type { ChannelStatus, OutboxSummary } from "../core/channel_methods.ts";
 import type { CHANNEL_METHODS } from "../core/channel_methods.ts";
 import { AppError, errorText } from "../core/errors.ts";
@@ -91,6 +94,14 @@ export function channelHandlers(
   return {
     send: async ({ to, message, channel, idempotencyKey }, { caller }) => {
       const { channels, courier, audit } = acts();
+      const { principal, authority } = caller;
+      // The same act as the tool's, by another door.
+      if (!authority.allowsTool("message_send")) {
+        throw new AppError(
+          "forbidden",
+          "This credential may not send messages",
+        );
+      }
       const destination = parseDestination(to, {
         channel,
         accounts: (id) => channels.find(id)?.accounts() ?? [],
@@ -104,7 +115,6 @@ export function channelHandlers(
           { hint: `There are: ${names.join(", ") || "none"}` },
         );
       }
-      const { principal, authority } = caller;
       const origin = {
         kind: "client" as const,
         ref: principal.id,
@@ -195,7 +205,23 @@ function outboxHandlers(
 
 type PairMethod = Extract<ChannelMethod, `channel.pair.${string}`>;
 
+function isSamePlace(a: SenderPlace, b: SenderPlace): boolean {
+  return a.channel === b.channel && a.account === b.account &&
+    a.kind === b.kind && a.conversation === b.conversation &&
+    a.sender === b.sender;
+}
+
 function pairHandlers(acts: () => ChannelActs): Pick<Handlers, PairMethod> {
+  const approve = async (
+    code: string,
+    as: "peer" | "owner",
+    by: Authority,
+  ) => {
+    // A sender is a credential like any other: no wider than its maker.
+    checkCovers(by, senderGrant(as), { act: `let in a sender as ${as}` });
+    const { credential } = by;
+    return toApproved(await acts().door.approve(code, { as, by: credential }));
+  };
   return {
     "channel.pair.list": async () => {
       const { pending, grants } = await acts().door.list();
@@ -214,20 +240,25 @@ function pairHandlers(acts: () => ChannelActs): Pick<Handlers, PairMethod> {
         })),
       };
     },
-    "channel.pair.approve": async ({ code }, { caller }) => {
-      const by = caller.authority.credential;
-      return toApproved(await acts().door.approve(code, { as: "peer", by }));
-    },
-    "channel.pair.owner": async ({ code }, { caller }) => {
-      const by = caller.authority.credential;
-      return toApproved(await acts().door.approve(code, { as: "owner", by }));
-    },
+    "channel.pair.approve": ({ code }, { caller }) =>
+      approve(code, "peer", caller.authority),
+    "channel.pair.owner": ({ code }, { caller }) =>
+      approve(code, "owner", caller.authority),
     "channel.pair.reject": async ({ code }, { caller }) => {
       await acts().door.reject(code, caller.authority.credential);
       return { ok: true };
     },
     "channel.pair.revoke": async (place, { caller }) => {
       const { door, onRevoked } = acts();
+      const { grants } = await door.list();
+      const isOwners = grants.some((grant) =>
+        grant.as === "owner" && isSamePlace(grant.place, place)
+      );
+      if (isOwners) {
+        checkCovers(caller.authority, senderGrant("owner"), {
+          act: "send the owner away",
+        });
+      }
       await door.revoke(place, caller.authority.credential);
       await onRevoked(place);
       return { ok: true };
