@@ -27,7 +27,7 @@ import { providerNeeds } from "./providers/registry.ts";
 import { hostPortOf, remoteNeeds } from "./remote/config.ts";
 import type { Settings } from "./settings.ts";
 import { toolNeeds } from "./tools/config.ts";
-import { mcpNeeds, mcpServersOf } from "./tools/mcp/config.ts";
+import { isHttp, mcpNeeds, mcpServersOf } from "./tools/mcp/config.ts";
 
 /** What the flags depend on beside the configuration. Paths are absolute. */
 export interface Facts {
@@ -122,9 +122,10 @@ export function permissionsFor(
     const doctor = verb === "doctor" ? doctorNeeds() : [];
     const rules = verb === "policy" ? policyNeeds(facts) : [];
     const remotes = verb === "remote" ? remoteVerbNeeds(settings, facts) : [];
+    const logins = verb === "mcp" ? mcpVerbNeeds(settings, facts) : [];
     return collect([
       ...[...common, ...own, ...names, ...variables],
-      ...[...plugins, ...doctor, ...rules, ...remotes],
+      ...[...plugins, ...doctor, ...rules, ...remotes, ...logins],
     ]);
   }
   checkRoots(settings.tools.roots, facts);
@@ -348,6 +349,19 @@ function remoteVerbNeeds({ remotes }: Settings, { args = [] }: Facts): Need[] {
       ? []
       : [need("net", hostPortOf(url), "argument of carapace remote")],
   ];
+}
+
+/** Where `carapace mcp login NAME` waits for the browser to come back. */
+function mcpVerbNeeds(settings: Settings, { args = [] }: Facts): Need[] {
+  const [form, ...rest] = args;
+  if (form !== "login" || args.includes("--paste")) return [];
+  return Object.entries(mcpServersOf(settings)).flatMap(([name, server]) => {
+    if (!rest.includes(name) || !isHttp(server) || server.oauth === undefined) {
+      return [];
+    }
+    const place = `127.0.0.1:${server.oauth.redirectPort}`;
+    return [need("net", place, `mcp.servers.${name}.oauth.redirectPort`)];
+  });
 }
 
 /** Whether a folder is, or is above, a path. */

@@ -47,6 +47,7 @@ const OWNERS: [what: string, token: RegExp, owners: string[]][] = [
     ],
   ],
   ["listening", /Deno\.(serve|upgradeWebSocket|listen)\b/, [
+    "src/cli/redirect.ts",
     "gateway",
     "src/ops/preflight.ts",
     "src/ops/posture.ts",

@@ -8,10 +8,10 @@
  */
 import { putPin } from "../config/pins.ts";
 import { stateDir, systemPlace } from "../config/state.ts";
-import { decodeUtf8 } from "../core/bounded.ts";
 import { GatewayClient } from "../remote/client.ts";
 import type { GatewayAddress } from "../remote/handshake.ts";
 import { makeTrust, UnknownCertificate } from "../remote/trust.ts";
+import { readLine } from "./line.ts";
 import { hostPortOf, locateGateway } from "./locate.ts";
 import type { Io, Roof } from "./verb.ts";
 
@@ -91,22 +91,4 @@ export async function acceptsKey(
       "Is it the same, and is it to be trusted from now on? [y/N] ",
   );
   return /^y(es)?$/i.test((await readLine(io)).trim());
-}
-
-const LINE_BYTES_MAX = 1024;
-
-/** One line of the terminal's own editing; what follows stays unread. */
-async function readLine(io: Io): Promise<string> {
-  const reader = io.stdin.getReader();
-  try {
-    let text = "";
-    while (!text.includes("\n") && text.length < LINE_BYTES_MAX) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      text += decodeUtf8(value);
-    }
-    return text;
-  } finally {
-    reader.releaseLock();
-  }
 }

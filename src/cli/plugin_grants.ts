@@ -25,6 +25,7 @@ import {
 } from "../plugins/config.ts";
 import { usageError } from "./args.ts";
 import { findStateDir } from "./gateway.ts";
+import { readLine } from "./line.ts";
 import { manifestOf, type PluginAsked, pluginsConfig } from "./plugin_asked.ts";
 import { openLink, type PluginLink } from "./plugin_link.ts";
 import { show } from "./plugin_look.ts";
@@ -67,22 +68,6 @@ export async function askGrant(
   if (!io.stdinIsTerminal) return "later";
   io.err("Grant this? [y/N] ");
   return /^y(es)?$/i.test((await readLine(io)).trim()) ? "yes" : "no";
-}
-
-async function readLine(io: Io): Promise<string> {
-  let text = "";
-  const reader = io.stdin.getReader();
-  const decoder = new TextDecoder();
-  try {
-    while (!text.includes("\n") && text.length < 1024) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      text += decoder.decode(value, { stream: true });
-    }
-  } finally {
-    reader.releaseLock();
-  }
-  return text.split("\n")[0] ?? "";
 }
 
 /** Grants a plugin what it wants. */

@@ -111,7 +111,7 @@ export const VERBS: readonly VerbRow[] = [
   },
   {
     name: "mcp",
-    about: "List MCP servers and accept tools of theirs that changed",
+    about: "List MCP servers, log in to them, accept tools that changed",
     load: async () => (await import("./mcp.ts")).mcp,
   },
   {

@@ -8,6 +8,7 @@ import { z } from "zod";
 import { Label } from "./label.ts";
 
 const Space = z.string().min(1).max(400);
+const ServerName = z.string().min(1).max(64);
 const MemoryId = z.string().min(1).max(64);
 
 /** A memory as the wire shows it. */
@@ -27,8 +28,16 @@ export type MemoryItem = z.infer<typeof MemoryItem>;
 /** An MCP server and its tools as an owner sees them. */
 export const McpServerItem = z.object({
   server: z.string(),
-  state: z.enum(["connecting", "connected", "closed"]),
+  state: z.enum(["connecting", "connected", "closed", "needs_login"]),
   why: z.string().optional(),
+  /** Of a server that is logged in to: where, for what, until when. */
+  login: z.object({
+    issuer: z.string().optional(),
+    scopes: z.array(z.string()),
+    expiresAt: z.int().optional(),
+    /** Whether it goes on by itself when it expires. */
+    renews: z.boolean(),
+  }).optional(),
   tools: z.array(z.object({
     tool: z.string(),
     state: z.enum(["ready", "new", "changed", "refused", "not_listed"]),
@@ -90,9 +99,51 @@ export const TOOL_METHODS = {
     scope: "admin",
     about: "Accept an MCP server's tool as it is now",
     input: z.strictObject({
-      server: z.string().min(1).max(64),
+      server: ServerName,
       tool: z.string().min(1).max(128),
     }),
     output: z.object({ ok: z.literal(true) }),
+  },
+  "mcp.login.start": {
+    scope: "admin",
+    about:
+      "Begin a login at an MCP server: where the owner's browser is to be sent",
+    input: z.strictObject({
+      server: ServerName,
+      /** The authorization server, where it is another than the one before. */
+      issuer: z.string().min(1).max(2_048).optional(),
+    }),
+    output: z.object({
+      url: z.string(),
+      redirectUri: z.string(),
+      issuer: z.string(),
+      scopes: z.array(z.string()),
+      expiresAt: z.int(),
+    }),
+  },
+  "mcp.login.finish": {
+    scope: "admin",
+    about:
+      "Finish a login with what the browser came back with: its whole address, or its parts",
+    input: z.strictObject({
+      server: ServerName,
+      url: z.string().min(1).max(16_384).optional(),
+      state: z.string().min(1).max(256).optional(),
+      code: z.string().min(1).max(8_192).optional(),
+      iss: z.string().min(1).max(2_048).optional(),
+    }),
+    output: z.object({
+      ok: z.literal(true),
+      issuer: z.string(),
+      scopes: z.array(z.string()),
+      expiresAt: z.int().optional(),
+      renews: z.boolean(),
+    }),
+  },
+  "mcp.logout": {
+    scope: "admin",
+    about: "Forget a login at an MCP server, and revoke it there if it can be",
+    input: z.strictObject({ server: ServerName }),
+    output: z.object({ ok: z.literal(true), revoked: z.boolean() }),
   },
 } as const;

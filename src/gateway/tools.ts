@@ -32,6 +32,20 @@ export interface ToolsDesk {
   mcp?: {
     list(): Payload<"mcp.list">["servers"];
     accept(server: string, tool: string): Promise<void>;
+    startLogin(
+      server: string,
+      options: { issuer?: string | undefined },
+    ): Promise<Payload<"mcp.login.start">>;
+    finishLogin(
+      server: string,
+      answer: Omit<Params<"mcp.login.finish">, "server">,
+    ): Promise<{
+      issuer?: string | undefined;
+      scopes: string[];
+      expiresAt?: number | undefined;
+      renews: boolean;
+    }>;
+    logout(server: string): Promise<{ revoked: boolean }>;
   } | undefined;
 }
 
@@ -59,6 +73,11 @@ export function toolHandlers(desk: ToolsDesk | undefined): {
   const open = (caller: Caller) => {
     checkOwner(caller);
     return desk ?? off();
+  };
+  const mcpOf = (caller: Caller) => {
+    const { mcp } = open(caller);
+    if (mcp !== undefined) return mcp;
+    throw new AppError("not_found", "No MCP server is configured");
   };
   return {
     "memory.spaces": async (_, { caller }) => ({
@@ -95,12 +114,25 @@ export function toolHandlers(desk: ToolsDesk | undefined): {
     "mcp.list": async (_, { caller }) =>
       await Promise.resolve({ servers: open(caller).mcp?.list() ?? [] }),
     "mcp.accept": async ({ server, tool }, { caller }) => {
-      const { mcp } = open(caller);
-      if (mcp === undefined) {
-        throw new AppError("not_found", "No MCP server is configured");
-      }
-      await mcp.accept(server, tool);
+      await mcpOf(caller).accept(server, tool);
       return { ok: true };
     },
+    "mcp.login.start": async ({ server, issuer }, { caller }) =>
+      await mcpOf(caller).startLogin(server, { issuer }),
+    "mcp.login.finish": async ({ server, ...answer }, { caller }) => {
+      const { issuer = "", scopes, expiresAt, renews } = await mcpOf(caller)
+        .finishLogin(server, answer);
+      return {
+        ok: true,
+        issuer,
+        scopes,
+        ...(expiresAt === undefined ? {} : { expiresAt }),
+        renews,
+      };
+    },
+    "mcp.logout": async ({ server }, { caller }) => ({
+      ok: true,
+      ...await mcpOf(caller).logout(server),
+    }),
   };
 }

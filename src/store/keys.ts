@@ -62,6 +62,7 @@ export const COLLECTIONS = {
   file_bytes: { version: 1 },
   file_undo: { version: 1 },
   mcp_pin: { version: 1 },
+  mcp_token: { version: 1, secret: true },
   config_rev: { version: 1, secret: true },
   plugin: { version: 1 },
   plugin_blob: { version: 1 },

@@ -23,6 +23,7 @@ import { Jobs } from "./jobs.ts";
 import { type Journal, KvJournal } from "./journal.ts";
 import { makeKey } from "./keys.ts";
 import { McpPins } from "./mcp_pins.ts";
+import { McpTokens } from "./mcp_tokens.ts";
 import { Memories } from "./memory.ts";
 import { Messages } from "./messages.ts";
 import { Outbox } from "./outbox.ts";
@@ -67,6 +68,7 @@ export interface Store extends AsyncDisposable {
   readonly blobs: Blobs;
   readonly fileLabels: FileLabels;
   readonly mcpPins: McpPins;
+  readonly mcpTokens: McpTokens;
   readonly outbox: Outbox;
   readonly pairings: Pairings;
   readonly configRevisions: ConfigRevisions;
@@ -137,6 +139,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     blobs: new Blobs(values),
     fileLabels: new FileLabels(values),
     mcpPins: new McpPins(values),
+    mcpTokens: new McpTokens(values),
     configRevisions: new ConfigRevisions(values),
     plugins: new Plugins(values, journal),
     jobs: new Jobs(values),

@@ -41,6 +41,7 @@ export interface OpenToolsOptions {
     | "blobs"
     | "fileLabels"
     | "mcpPins"
+    | "mcpTokens"
   >;
   stateDir: string;
   /** What the agent and the roof can do for tools. */
@@ -144,6 +145,7 @@ async function openMcp(
     servers: mcp,
     egress,
     pins: store.mcpPins,
+    tokens: store.mcpTokens,
     journal: store.journal,
     clock,
     log,

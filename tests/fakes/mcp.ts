@@ -28,6 +28,8 @@ export interface FakeMcp extends AsyncDisposable {
   connects: number;
   /** Answers everything with this status, when set. */
   failWith: number | undefined;
+  /** Looks at a request first; what it answers is the answer. */
+  guard: ((request: Request) => Response | undefined) | undefined;
 }
 
 interface Rpc {
@@ -46,6 +48,7 @@ export function fakeMcp(tools: FakeMcpTool[] = []): FakeMcp {
     cancelled: [] as unknown[],
     connects: 0,
     failWith: undefined as number | undefined,
+    guard: undefined as FakeMcp["guard"],
   };
   const answer = async ({ method, params }: Rpc): Promise<unknown> => {
     switch (method) {
@@ -86,6 +89,11 @@ export function fakeMcp(tools: FakeMcpTool[] = []): FakeMcp {
     fake.headers.push(request.headers);
     if (fake.failWith !== undefined) {
       return new Response("no", { status: fake.failWith });
+    }
+    const guarded = fake.guard?.(request);
+    if (guarded !== undefined) {
+      await request.body?.cancel();
+      return guarded;
     }
     if (request.method !== "POST") return new Response(null, { status: 405 });
     const rpc: Rpc = await request.json();

@@ -70,6 +70,7 @@ async function withServers(
       runner,
       registry,
       pins: store.mcpPins,
+      tokens: store.mcpTokens,
       journal: store.journal,
       clock: systemClock,
       log: silentLog,

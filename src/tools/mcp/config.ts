@@ -10,6 +10,7 @@ import { type Need, need } from "../../core/needs.ts";
 import { Secret, SecretField } from "../../core/secret.ts";
 import { Effect } from "../../core/tool.ts";
 import { ProgramEnvName } from "../exec_config.ts";
+import { isExactLoopback, McpOAuth, oauthNeeds } from "./oauth_config.ts";
 
 /** A text, or a reference to a secret, which is then the whole of it. */
 const TextOrSecret = z.union([
@@ -52,7 +53,26 @@ const HttpServer = z.strictObject({
     "Sent with every request",
   ),
   token: SecretField.optional().describe("Sent as Authorization: Bearer"),
+  oauth: McpOAuth.optional().describe(
+    "The owner logs in with carapace mcp login; instead of token",
+  ),
   ...common,
+}).check(({ value, issues }) => {
+  const refuse = (path: string[], message: string) =>
+    issues.push({ code: "custom", path, message, input: value });
+  if (value.oauth === undefined) return;
+  const { protocol, hostname } = new URL(value.url);
+  if (protocol !== "https:" && !isExactLoopback(hostname)) {
+    refuse(["url"], "with oauth it is https, or http on loopback");
+  }
+  if (value.token !== undefined) {
+    refuse(["token"], "either token or oauth, not both");
+  }
+  const isAuthorization = (name: string) =>
+    name.toLowerCase() === "authorization";
+  if (Object.keys(value.headers).some(isAuthorization)) {
+    refuse(["headers"], "with oauth the login writes Authorization");
+  }
 });
 
 const StdioServer = z.strictObject({
@@ -126,7 +146,10 @@ export function mcpNeeds(servers: McpServers): Need[] {
     const { hostname, port, protocol } = new URL(server.url);
     const standard = protocol === "https:" ? "443" : "80";
     const place = `${hostname}:${port || standard}`;
-    return [need("net", place, `mcp.servers.${name}.url`)];
+    return [
+      need("net", place, `mcp.servers.${name}.url`),
+      ...server.oauth === undefined ? [] : oauthNeeds(name, server.oauth),
+    ];
   });
 }
 

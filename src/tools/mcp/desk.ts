@@ -12,6 +12,7 @@ import type { Clock } from "../../core/time.ts";
 import type { Egress, HostCredential } from "../../egress/egress.ts";
 import type { Journal } from "../../store/journal.ts";
 import type { McpPins } from "../../store/mcp_pins.ts";
+import type { McpTokens } from "../../store/mcp_tokens.ts";
 import type { Registry } from "../registry.ts";
 import type { Runner } from "../runner.ts";
 import {
@@ -21,6 +22,12 @@ import {
   type McpServers,
   type McpStdioServer,
 } from "./config.ts";
+import {
+  type LoginAnswer,
+  type LoginBegun,
+  type LoginView,
+  McpLogin,
+} from "./oauth.ts";
 import { McpLink, type McpServerView } from "./server.ts";
 
 /** What the servers are made of. */
@@ -30,6 +37,7 @@ export interface McpDeps {
   runner: Runner | undefined;
   registry: Registry;
   pins: McpPins;
+  tokens: McpTokens;
   journal: Journal;
   clock: Clock;
   log: Log;
@@ -42,11 +50,13 @@ export class McpDesk implements AsyncDisposable {
   constructor(deps: McpDeps) {
     for (const [name, config] of Object.entries(deps.servers)) {
       if (!config.enabled) continue;
+      const login = loginOf(name, config, deps);
       const link = new McpLink({
         ...deps,
         name,
         config,
-        connect: () => connect(name, config, deps),
+        login,
+        connect: () => connect(name, { config, login }, deps),
       });
       this.#links.set(name, link);
       link.start();
@@ -64,11 +74,49 @@ export class McpDesk implements AsyncDisposable {
 
   /** Accepts a tool as it is now. @throws {AppError} `not_found` */
   async accept(server: string, tool: string): Promise<void> {
+    await this.#link(server).accept(tool);
+  }
+
+  /** Begins a login. @throws {AppError} as {@linkcode McpLogin.start} */
+  async startLogin(
+    server: string,
+    options: { issuer?: string | undefined },
+  ): Promise<LoginBegun> {
+    return await this.#login(server).start(options);
+  }
+
+  /** Takes the browser's answer, and connects with what it gives. */
+  async finishLogin(server: string, answer: LoginAnswer): Promise<LoginView> {
+    const view = await this.#login(server).finish(answer);
+    this.#link(server).reconnect();
+    return view;
+  }
+
+  /** Forgets a login; nothing that was open with it goes on. */
+  async logout(server: string): Promise<{ revoked: boolean }> {
+    const done = await this.#login(server).logout();
+    this.#link(server).reconnect();
+    return done;
+  }
+
+  #link(server: string): McpLink {
     const link = this.#links.get(server);
-    if (link === undefined) {
-      throw new AppError("not_found", `There is no server "${server}"`);
-    }
-    await link.accept(tool);
+    if (link !== undefined) return link;
+    throw new AppError("not_found", `There is no server "${server}"`, {
+      hint: "carapace mcp list shows what there is",
+    });
+  }
+
+  #login(server: string): McpLogin {
+    const { login } = this.#link(server);
+    if (login !== undefined) return login;
+    throw new AppError(
+      "conflict",
+      `"${server}" is not configured for a login`,
+      {
+        hint: `Write mcp.servers.${server}.oauth, at least as {}`,
+      },
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -80,22 +128,37 @@ export class McpDesk implements AsyncDisposable {
 
 function connect(
   name: string,
-  config: McpServer,
+  { config, login }: { config: McpServer; login: McpLogin | undefined },
   deps: McpDeps,
 ): Promise<Transport> {
-  return isHttp(config)
-    ? connectHttp(name, config, deps)
-    : connectProgram(name, config, deps);
+  if (!isHttp(config)) return connectProgram(name, config, deps);
+  const door = login?.fetch ?? doorTo(name, config, deps.egress);
+  return connectHttp(config, door);
 }
 
-async function connectHttp(
+/** The login of a server that is configured for one. */
+function loginOf(
+  name: string,
+  config: McpServer,
+  deps: McpDeps,
+): McpLogin | undefined {
+  if (!isHttp(config) || config.oauth === undefined) return undefined;
+  const { oauth } = config;
+  return new McpLogin({
+    ...deps,
+    name,
+    config: { ...config, oauth },
+    door: (token) => doorTo(name, config, deps.egress, token),
+  });
+}
+
+/** A door to a server's own address, and what it is to be told there. */
+function doorTo(
   name: string,
   config: McpHttpServer,
-  { egress }: McpDeps,
-): Promise<Transport> {
-  const { StreamableHTTPClientTransport } = await import(
-    "@modelcontextprotocol/sdk/client/streamableHttp.js"
-  );
+  egress: Egress,
+  login?: Secret,
+): typeof fetch {
   const url = new URL(config.url);
   const scheme = url.protocol === "http:" ? "http" as const : "https" as const;
   const port = Number(url.port) || (scheme === "http" ? 80 : 443);
@@ -117,15 +180,29 @@ async function connectHttp(
     ...config.token === undefined
       ? []
       : [credential("authorization", config.token, "Bearer ")],
+    ...login === undefined
+      ? []
+      : [credential("authorization", login, "Bearer ")],
   ];
-  const door = egress.door({
+  return egress.door({
     caller: `mcp:${name}`,
     hosts: [{ host, port, scheme }],
     credentials,
     limits: { totalMs: Infinity, responseBytesMax: 67_108_864 },
     fix: () => `Check mcp.servers.${name}.url`,
   });
-  const transport = new StreamableHTTPClientTransport(url, { fetch: door });
+}
+
+async function connectHttp(
+  { url }: McpHttpServer,
+  door: typeof fetch,
+): Promise<Transport> {
+  const { StreamableHTTPClientTransport } = await import(
+    "@modelcontextprotocol/sdk/client/streamableHttp.js"
+  );
+  const transport = new StreamableHTTPClientTransport(new URL(url), {
+    fetch: door,
+  });
   // The SDK's types say `undefined` where ours say absent.
   return transport as unknown as Transport;
 }

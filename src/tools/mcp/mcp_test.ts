@@ -43,6 +43,7 @@ function makeDesk(
     runner: undefined,
     registry,
     pins: store.mcpPins,
+    tokens: store.mcpTokens,
     journal: store.journal,
     clock: systemClock,
     log: silentLog,

@@ -25,6 +25,7 @@ import {
   toolName,
   toTool,
 } from "./definition.ts";
+import type { LoginView, McpLogin } from "./oauth.ts";
 
 const CONNECT_MS = 30_000;
 const BACKOFF_MS = [1_000, 5_000, 15_000, 60_000] as const;
@@ -41,8 +42,10 @@ export type McpToolState =
 /** What an owner is told of a server. */
 export interface McpServerView {
   server: string;
-  state: "connecting" | "connected" | "closed";
+  state: "connecting" | "connected" | "closed" | "needs_login";
   why?: string;
+  /** Where the owner is logged in, of a server that asks for it. */
+  login?: Pick<LoginView, "issuer" | "scopes" | "expiresAt" | "renews">;
   tools: { tool: string; state: McpToolState; about: string }[];
 }
 
@@ -50,6 +53,8 @@ export interface McpServerView {
 export interface McpServerDeps {
   name: string;
   config: McpServer;
+  /** Of a server that asks for one. */
+  login?: McpLogin | undefined;
   connect(): Promise<Transport>;
   registry: Registry;
   pins: McpPins;
@@ -79,11 +84,13 @@ export class McpLink implements AsyncDisposable {
   /** Names in the registry that are this server's. */
   readonly #registered = new Map<string, string>();
   #client: Client | undefined;
-  #state: McpServerView["state"] = "connecting";
+  #state: Exclude<McpServerView["state"], "needs_login"> = "connecting";
   #why: string | undefined;
   #keeping: Promise<void> | undefined;
   #listing: Promise<void> = Promise.resolve();
   #wake = Promise.withResolvers<void>();
+  /** Ends the wait before the next attempt. */
+  #hurry = new AbortController();
 
   constructor(deps: McpServerDeps) {
     this.#deps = deps;
@@ -107,8 +114,18 @@ export class McpLink implements AsyncDisposable {
     await this.#listing;
   }
 
+  get login(): McpLogin | undefined {
+    return this.#deps.login;
+  }
+
+  /** Ends what is open and connects anew, at once. */
+  reconnect(): void {
+    this.#hurry.abort();
+    this.#client?.close().catch(ignore("an MCP server was gone"));
+  }
+
   view(): McpServerView {
-    const { name: server } = this.#deps;
+    const { name: server, login } = this.#deps;
     const known = [...this.#known.values()].map(({ definition, state }) => ({
       tool: definition.name,
       state,
@@ -119,10 +136,14 @@ export class McpLink implements AsyncDisposable {
       state: "refused" as const,
       about: why,
     }));
+    const held = login?.view();
+    const isNeeded = held?.isNeeded === true;
+    const why = isNeeded ? held.why : this.#why;
     return {
       server,
-      state: this.#state,
-      ...(this.#why === undefined ? {} : { why: this.#why }),
+      state: isNeeded ? "needs_login" : this.#state,
+      ...(why === undefined ? {} : { why }),
+      ...(held === undefined ? {} : { login: shownLogin(held) }),
       tools: [...known, ...refused],
     };
   }
@@ -155,6 +176,7 @@ export class McpLink implements AsyncDisposable {
     for (let failures = 0; !signal.aborted;) {
       // Ends when the house closes.
       try {
+        await this.#loggedIn();
         const { closed } = await this.#connect();
         failures = 0;
         this.#wake.resolve();
@@ -174,9 +196,41 @@ export class McpLink implements AsyncDisposable {
       }
       this.#client = undefined;
       const wait = BACKOFF_MS[Math.min(failures, BACKOFF_MS.length - 1)];
-      await this.#deps.clock.sleep(wait ?? 60_000, signal);
+      await this.#pause(wait ?? 60_000);
       this.#state = "connecting";
     }
+  }
+
+  /** Waits before the next attempt, unless there is a reason to make it now. */
+  async #pause(ms: number): Promise<void> {
+    const { signal } = this.#ending;
+    const { clock } = this.#deps;
+    try {
+      await clock.sleep(ms, AbortSignal.any([signal, this.#hurry.signal]));
+    } catch (error) {
+      ignore("an attempt was wanted sooner")(error);
+    }
+    signal.throwIfAborted();
+    this.#hurry = new AbortController();
+  }
+
+  /** Resolves when there is a login, or none is asked for. */
+  async #loggedIn(): Promise<void> {
+    const { login } = this.#deps;
+    if (login === undefined) return;
+    await login.open();
+    const { signal } = this.#ending;
+    const ended = Promise.withResolvers<never>();
+    const onAbort = () => ended.reject(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    ended.promise.catch(ignore("the house closed"));
+    while (login.view().isNeeded) {
+      // Ends with a login, or the house.
+      this.#wake.resolve();
+      signal.throwIfAborted();
+      await Promise.race([login.made, ended.promise]);
+    }
+    signal.removeEventListener("abort", onAbort);
   }
 
   /** Connects and lists; `closed` resolves at the connection's end. */
@@ -369,6 +423,8 @@ export class McpLink implements AsyncDisposable {
         `"${name}/${tool}" is not what the owner accepted any more`,
       );
     }
+    const { login } = this.#deps;
+    if (login?.view().isNeeded === true) throw login.needed();
     if (this.#client === undefined) {
       throw new AppError("unavailable", `"${name}" is not connected`);
     }
@@ -378,4 +434,15 @@ export class McpLink implements AsyncDisposable {
       { signal: wanted.signal, timeout: config.timeoutMs },
     );
   }
+}
+
+function shownLogin(
+  { issuer, scopes, expiresAt, renews }: LoginView,
+): NonNullable<McpServerView["login"]> {
+  return {
+    ...(issuer === undefined ? {} : { issuer }),
+    scopes,
+    ...(expiresAt === undefined ? {} : { expiresAt }),
+    renews,
+  };
 }
