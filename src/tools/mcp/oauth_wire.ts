@@ -113,7 +113,7 @@ export class OAuthWire {
       const named = issuers[0] ?? this.#url.origin;
       this.places.check(named, "authorization server");
       const metadata = await sdk.discoverAuthorizationServerMetadata(named, {
-        fetchFn: this.#fetch,
+        fetchFn: this.#send,
       });
       if (metadata === undefined) {
         throw this.#fail("its authorization server does not describe itself");
@@ -165,7 +165,7 @@ export class OAuthWire {
           software_version: VERSION,
         },
         ...(scope === "" ? {} : { scope }),
-        fetchFn: this.#fetch,
+        fetchFn: this.#send,
       });
       const ends = made.client_secret_expires_at ?? 0;
       return {
@@ -216,7 +216,7 @@ export class OAuthWire {
         codeVerifier: held.verifier.reveal(),
         redirectUri: this.redirectUri,
         resource: found.resource,
-        fetchFn: this.#fetch,
+        fetchFn: this.#send,
       });
       return this.#given(tokens, found.scopes);
     });
@@ -231,7 +231,7 @@ export class OAuthWire {
         clientInformation: toSdk(token.client),
         refreshToken: refresh.reveal(),
         resource: token.resource,
-        fetchFn: this.#fetch,
+        fetchFn: this.#send,
       });
       return this.#given(tokens, token.scopes);
     });
@@ -265,7 +265,7 @@ export class OAuthWire {
         body.set("client_id", client.id);
         if (method === "client_secret_post") body.set("client_secret", proof);
       }
-      const answer = await this.#fetch(url, {
+      const answer = await this.#send(url, {
         method: "POST",
         headers,
         body: body.toString(),
@@ -279,7 +279,7 @@ export class OAuthWire {
   async #knock(
     sdk: Sdk,
   ): Promise<{ metadataUrl?: URL; scope?: string | undefined }> {
-    const answer = await this.#fetch(this.#url, {
+    const answer = await this.#send(this.#url, {
       method: "POST",
       redirect: "manual",
       headers: {
@@ -319,7 +319,7 @@ export class OAuthWire {
     const own = sdk.resourceUrlFromServerUrl(this.#url);
     let isThere = true;
     const probe: typeof fetch = async (input, init) => {
-      const answer = await this.#fetch(input, init);
+      const answer = await this.#send(input, init);
       isThere = answer.status < 400 || answer.status > 499;
       return answer;
     };
@@ -406,7 +406,7 @@ export class OAuthWire {
   }
 
   /** The door; a form or a body is never sent along a redirect. */
-  readonly #fetch = async (
+  readonly #send = async (
     input: string | URL | Request,
     init?: RequestInit,
   ): Promise<Response> => {
