@@ -14,6 +14,9 @@ export interface FakeMcpTool {
     | ((args: Record<string, unknown>) => unknown | Promise<unknown>);
 }
 
+/** An answer, or nothing where it is somebody else's to give. */
+export type MaybeAnswer = Response | undefined;
+
 export interface FakeMcp extends AsyncDisposable {
   readonly url: string;
   readonly port: number;
@@ -29,7 +32,9 @@ export interface FakeMcp extends AsyncDisposable {
   /** Answers everything with this status, when set. */
   failWith: number | undefined;
   /** Looks at a request first; what it answers is the answer. */
-  guard: ((request: Request) => Response | undefined) | undefined;
+  guard:
+    | ((request: Request) => MaybeAnswer | Promise<MaybeAnswer>)
+    | undefined;
 }
 
 interface Rpc {
@@ -90,7 +95,7 @@ export function fakeMcp(tools: FakeMcpTool[] = []): FakeMcp {
     if (fake.failWith !== undefined) {
       return new Response("no", { status: fake.failWith });
     }
-    const guarded = fake.guard?.(request);
+    const guarded = await fake.guard?.(request);
     if (guarded !== undefined) {
       await request.body?.cancel();
       return guarded;

@@ -243,7 +243,7 @@ export function fakeAuthorization(): FakeAuthorization {
       await answer.body?.cancel();
       const location = answer.headers.get("location");
       if (location !== null) return location;
-      throw new Error(`the fake refused: ${answer.status}`);
+      throw new TypeError(`the fake refused: ${answer.status}`);
     },
     [Symbol.asyncDispose]: () => server.shutdown(),
   });
@@ -258,7 +258,7 @@ export interface GuardedMcp extends FakeMcp {
   /** Every request: its path, and what it carried as Authorization. */
   readonly asked: { path: string; authorization: string | null }[];
   /** Answers a request with a good token otherwise, when set. */
-  instead: ((request: Request) => Response | undefined) | undefined;
+  instead: FakeMcp["guard"];
 }
 
 /** Starts one; its resource is its own address. */

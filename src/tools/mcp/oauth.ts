@@ -9,7 +9,7 @@
  */
 import { AppError, errorText } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
-import { Secret, verifySecret } from "../../core/secret.ts";
+import { type Secret, verifySecret } from "../../core/secret.ts";
 import type { Clock } from "../../core/time.ts";
 import type { Journal } from "../../store/journal.ts";
 import type { McpClient, McpToken, McpTokens } from "../../store/mcp_tokens.ts";
