@@ -18,6 +18,7 @@ const FLOORS = [
   ["plan.ts"],
   ["program_files.ts", "keeper.ts"],
   ["programs.ts"],
+  ["house"],
   ["house.ts", "launch.ts", "offline_plugins.ts"],
   ["service.ts"],
   ["main.ts"],
@@ -87,7 +88,8 @@ const OWNERS: [what: string, token: RegExp, owners: string[]][] = [
   ["a model around the purse", /\b(models|router)\.stream\(/, [
     "src/agent/metered.ts",
     "src/gateway/target.ts",
-    "src/house.ts",
+    "src/house/engine.ts",
+    "src/house/guarding.ts",
   ]],
   ["granting authority", /grantAuthority\(|new Authority\(/, [
     "auth",
@@ -95,12 +97,12 @@ const OWNERS: [what: string, token: RegExp, owners: string[]][] = [
   ]],
   ["chat networks by name", /telegram|discord|slack/i, [
     "channels",
-    "house.ts",
+    "src/house/channels.ts",
   ]],
   ["model vendors by name", /anthropic|gemini|ollama|bedrock/i, [
     "providers",
     "settings.ts",
-    "house.ts",
+    "src/house/engine.ts",
   ]],
 ];
 
@@ -175,6 +177,17 @@ Deno.test("house", async (t) => {
       !((floor.get(room(to)) ?? Infinity) < (floor.get(room(from)) ?? -1));
     const bad = [...arrows].flatMap(([from, tos]) =>
       tos.filter((to) => goesUp(from, to)).map((to) => `${from} -> ${to}`)
+    );
+    assert.deepEqual(bad, []);
+  });
+
+  await t.step("what constructs the rooms is in the hand of house.ts", () => {
+    const bad = [...arrows].flatMap(([from, tos]) =>
+      from === "src/house.ts" || room(from) === "house"
+        ? []
+        : tos.filter((to) => room(to) === "house").map((to) =>
+          `${from} -> ${to}`
+        )
     );
     assert.deepEqual(bad, []);
   });

@@ -144,3 +144,8 @@ export async function peerSegment(
   );
   return `x-${toBase32(new Uint8Array(digest)).slice(0, 26)}`;
 }
+
+/** A random number in [0, 1), from the machine's source. */
+export function randomUnit(): number {
+  return (crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) / 2 ** 32;
+}
