@@ -17,6 +17,10 @@ Deno.test("these rows are public, and no others", async () => {
   assert.deepEqual(open.map(({ method, path }) => `${method} ${path}`), [
     "GET /health/live",
     "GET /health/ready",
+    "GET /ui",
+    "GET /ui/",
+    "GET /ui/app.js",
+    "GET /ui/style.css",
   ]);
   const byHandshake = ROUTES.filter(({ scope }) => scope === "handshake");
   assert.deepEqual(byHandshake.map(({ path }) => path), ["/ws", "/"]);

@@ -160,19 +160,3 @@ Deno.test("A9: an unknown path is 401 without a token, 404 with one", async () =
   assert.equal(method.status, 405);
   await method.body?.cancel();
 });
-
-Deno.test("A9: what is public is this and nothing else", () => {
-  assert.deepEqual(
-    ROUTES.filter(({ scope }) => scope === "public").map(({ method, path }) =>
-      `${method} ${path}`
-    ).sort(),
-    [
-      "GET /health/live",
-      "GET /health/ready",
-      "GET /ui",
-      "GET /ui/",
-      "GET /ui/app.js",
-      "GET /ui/style.css",
-    ],
-  );
-});
