@@ -338,6 +338,11 @@ Deno.test("verbs of the gateway print for people, and --json for programs", asyn
   await using gateway = new FakeGateway({
     methods: {
       status: () => status,
+      "device.pair.list": () => ({
+        pending: [],
+        paired: [],
+        invites: [],
+      }),
       "sessions.list": () => ({ ts: now, count: 1, sessions: [session] }),
       "token.create": (params) => {
         tokens.push({ id: "tok_1", createdAt: now, ...params });
@@ -363,8 +368,8 @@ Deno.test("verbs of the gateway print for people, and --json for programs", asyn
   const json = async (...args: string[]) =>
     JSON.parse((await run(setting, [...args, "--json"])).out);
   await t.step("status", async () => {
-    const { code, out } = await run(setting, ["status"]);
-    assert.equal(code, EXIT.ok);
+    const { code, out, err } = await run(setting, ["status"]);
+    assert.equal(code, EXIT.ok, err);
     assert.match(out, /^up +1 min 5 s, process 7$/m);
     assert.match(out, /^sandbox +on, 12 of 12 forbidden acts refused$/m);
     assert.deepEqual(await json("status"), status);
@@ -415,7 +420,7 @@ Deno.test("verbs of the gateway print for people, and --json for programs", asyn
         [["create", "a", "--expires", "soon"], /Cannot read the duration/],
         [["create"], /The argument NAME is missing/],
         [["crate"], /Unknown action "crate"/],
-        [[], /create, list or revoke/],
+        [[], /create, list, rotate or revoke/],
       ] as const
     ) {
       const { code, err } = await run(setting, ["token", ...args]);
