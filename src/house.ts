@@ -45,6 +45,7 @@ import { lockState } from "./store/files.ts";
 import { openStore, type Store } from "./store/store.ts";
 import { mcpServersOf } from "./tools/mcp/config.ts";
 import { openTools } from "./tools/open.ts";
+import { isSetIn } from "./tools/skill_needs.ts";
 
 export type { HouseOptions } from "./house/options.ts";
 
@@ -148,6 +149,11 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       egress,
       store,
       stateDir,
+      facts: {
+        os: Deno.build.os,
+        hasEnv: (name) => (env.get(name) ?? "") !== "",
+        isSet: (key) => isSetIn(settings, key),
+      },
       pipe: options.pipe,
       roof: toolRoof(options, {
         helpers: {

@@ -115,6 +115,11 @@ export const VERBS: readonly VerbRow[] = [
     load: async () => (await import("./mcp.ts")).mcp,
   },
   {
+    name: "skills",
+    about: "List skills, whose words each is, and what it lacks",
+    load: async () => (await import("./skills.ts")).skills,
+  },
+  {
     name: "policy",
     about: "Explain decisions, replay a session, list remembered answers",
     load: async () => (await import("./policy.ts")).policy,

@@ -134,6 +134,9 @@ export const CATALOG_METHODS = {
         filePath: z.string(),
         /** Programs and variables it says it needs; nothing is installed. */
         requirements: z.array(z.string()),
+        /** Whether it is offered: all that it needs is there. */
+        eligible: z.boolean(),
+        missing: z.array(z.string()),
       })),
     }),
   },

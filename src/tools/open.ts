@@ -20,6 +20,8 @@ import { MemoryBook } from "./memory_book.ts";
 import { Outputs } from "./outputs.ts";
 import { Registry } from "./registry.ts";
 import { type ProgramPipe, Runner } from "./runner.ts";
+import { programName } from "./exec_config.ts";
+import type { SkillFacts } from "./skill_needs.ts";
 import { SkillBook } from "./skills.ts";
 import type { WebDeps } from "./web/fetch.ts";
 import { searchPlace } from "./web/search.ts";
@@ -44,6 +46,8 @@ export interface OpenToolsOptions {
     | "mcpTokens"
   >;
   stateDir: string;
+  /** What skills may need of the house, beside commands. */
+  facts: Omit<SkillFacts, "programs">;
   /** What the agent and the roof can do for tools. */
   roof: Pick<
     ToolDeps,
@@ -103,13 +107,27 @@ export async function openTools(options: OpenToolsOptions): Promise<Toolbox> {
 }
 
 function openSkills(
-  { config, store, clock, log }: OpenToolsOptions,
+  { config, store, facts, clock, log }: OpenToolsOptions,
 ): SkillBook | undefined {
   if (config().skills.length === 0) return undefined;
   return new SkillBook({
     folders: () => config().skills,
     trusted: () => config().roots,
     labels: store.fileLabels,
+    facts: {
+      ...facts,
+      hasEnv: (name) =>
+        facts.hasEnv(name) ||
+        Object.values(config().exec.commands).some(({ env }) =>
+          Object.hasOwn(env, name)
+        ),
+      programs: () =>
+        new Set(
+          Object.values(config().exec.commands).map(({ run }) =>
+            programName(run).replace(/\.exe$/, "")
+          ),
+        ),
+    },
     now: () => clock.now(),
     log,
   });

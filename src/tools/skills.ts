@@ -17,6 +17,12 @@ import { type Tool, tool } from "../core/tool.ts";
 import { sha256Hex } from "../core/ids.ts";
 import type { FileLabels } from "../store/file_labels.ts";
 import { Roots } from "./files/root_path.ts";
+import {
+  missingOf,
+  needsOf,
+  needsText,
+  type SkillFacts,
+} from "./skill_needs.ts";
 
 /** Bounds of skills. */
 export const SKILL_LIMITS = {
@@ -40,8 +46,10 @@ export interface Skill {
   about: string;
   /** Its folder, absolute. */
   folder: string;
-  /** What it says it needs: programs and variables. Not checked, not installed. */
+  /** What it says it needs, in words. Nothing is installed. */
   needs: readonly string[];
+  /** What of it is not there; with anything here it is not offered. */
+  missing: readonly string[];
   label: Label;
 }
 
@@ -51,6 +59,7 @@ export interface SkillDeps {
   /** The folders whose files are the owner's words. */
   trusted(): readonly string[];
   labels: FileLabels;
+  facts: SkillFacts;
   now(): number;
   log: Log;
 }
@@ -84,29 +93,6 @@ function unquote(text: string): string {
     found[2] ?? text;
 }
 
-const Metadata = z.looseObject({
-  openclaw: z.unknown().optional(),
-  clawdbot: z.unknown().optional(),
-});
-const Needs = z.looseObject({
-  requires: z.looseObject({
-    bins: z.array(z.string().max(64)).max(32).default([]),
-    env: z.array(z.string().max(64)).max(32).default([]),
-  }).optional(),
-});
-
-/** What a skill says it needs, where that can be read. */
-function needsOf(metadata: string | undefined): string[] {
-  if (metadata === undefined || metadata.length > 8_192) return [];
-  try {
-    const { openclaw, clawdbot } = Metadata.parse(JSON.parse(metadata));
-    const { requires } = Needs.parse(openclaw ?? clawdbot ?? {});
-    return [...requires?.bins ?? [], ...requires?.env ?? []];
-  } catch {
-    return []; // in a form we do not read; the text itself says it too
-  }
-}
-
 function plain(text: string, charsMax: number): string {
   return text.normalize("NFKC").replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]+/gu, " ")
     .replaceAll(/\s+/g, " ").trim().slice(0, charsMax);
@@ -138,19 +124,26 @@ export class SkillBook {
 
   /** All of them, as the owner is shown them. */
   async status(): Promise<MethodOutput<"skills.status">["skills"]> {
-    return (await this.list()).map(({ name, about, folder, needs, label }) => ({
-      name,
-      skillKey: name,
-      description: about,
-      source: label.integrity,
-      filePath: `${folder}/SKILL.md`,
-      requirements: [...needs],
+    return (await this.list()).map((skill) => ({
+      name: skill.name,
+      skillKey: skill.name,
+      description: skill.about,
+      source: skill.label.integrity,
+      filePath: `${skill.folder}/SKILL.md`,
+      requirements: [...skill.needs],
+      eligible: skill.missing.length === 0,
+      missing: [...skill.missing],
     }));
+  }
+
+  /** Those that can be used here. */
+  async offered(): Promise<Skill[]> {
+    return (await this.list()).filter(({ missing }) => missing.length === 0);
   }
 
   /** The owner's own skills, for the prompt; nothing when there are none. */
   async index(): Promise<{ text: string; label: Label } | undefined> {
-    const own = (await this.list())
+    const own = (await this.offered())
       .filter((skill) => skill.label.integrity === "owner");
     if (own.length === 0) return undefined;
     const lines = own.map((skill) => `- ${skill.name}: ${skill.about}`);
@@ -163,7 +156,8 @@ export class SkillBook {
   /**
    * A file of a skill, `SKILL.md` if none is named.
    *
-   * @throws {AppError} `not_found`, `forbidden` (a link, outside the skill)
+   * @throws {AppError} `not_found`, `unavailable` (something it needs is not
+   * there), `forbidden` (a link, outside the skill)
    */
   async read(
     name: string,
@@ -177,6 +171,14 @@ export class SkillBook {
         {
           hint: "skill_read without a name lists them",
         },
+      );
+    }
+    if (skill.missing.length > 0) {
+      // A stranger's words are not for an error: it says itself what it needs.
+      throw new AppError(
+        "unavailable",
+        `Cannot use the skill "${name}": something it needs is not there`,
+        { hint: "The owner sees what with: carapace skills" },
       );
     }
     const { text, label } = await this.#file(skill.folder, file);
@@ -266,11 +268,14 @@ export class SkillBook {
       SKILL_LIMITS.nameCharsMax,
     );
     if (!/^[\w .-]+$/.test(name)) return undefined;
+    const needs = needsOf(head.get("metadata"));
+    const words = (list: string[]) => list.map((one) => plain(one, 512));
     return {
       name,
       about: plain(head.get("description") ?? "", SKILL_LIMITS.aboutCharsMax),
       folder,
-      needs: needsOf(head.get("metadata")),
+      needs: words(needsText(needs)),
+      missing: words(missingOf(needs, this.#deps.facts)),
       label: file.label,
     };
   }
@@ -293,7 +298,7 @@ export function skillTool(book: SkillBook): Tool {
     destinations: [],
     run: async ({ name, file }) => {
       if (name === undefined) {
-        const skills = await book.list();
+        const skills = await book.offered();
         return {
           text: skills.map((one) => `- ${one.name}: ${one.about}`).join("\n") ||
             "There are no skills",

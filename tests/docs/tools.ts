@@ -204,8 +204,14 @@ is not shown until \`carapace mcp accept SERVER TOOL\`. A server's hints can onl
 a call is taken to do (\`write\`, or \`outbound\` for one that only reads); \`effects\` is the
 owner's last word, \`destinations\` names the arguments that are places. Results are
 untrusted unless \`trusted\`, private unless \`private\` is false. At most ${DEFINITION_LIMITS.toolsMax} tools a
-server, schemas up to ${DEFINITION_LIMITS.schemaCharsMax} characters. Signing in by OAuth is not there yet: give a
-\`token\`.
+server, schemas up to ${DEFINITION_LIMITS.schemaCharsMax} characters. A server that asks for a
+login has \`oauth\` instead of \`token\`, at least as \`{}\`: its authorization server is found
+by its metadata, and its host, where that is another, is named in \`oauth.hosts\`. The owner
+logs in with \`carapace mcp login SERVER\` (\`--paste\` where the browser is on another
+machine); the browser is sent back to loopback, port 18797 or \`oauth.redirectPort\`. A
+client is registered there, or \`oauth.clientId\` and \`oauth.clientSecret\` name one. Tokens are
+sealed in the store, renewed by themselves, sent to the server's own address only;
+\`carapace mcp logout SERVER\` revokes and forgets them.
 
 ## Skills
 

@@ -40,11 +40,19 @@ Deno.test("a skill is text: found by name, read on demand, labelled by where it 
   await symlink(`${dir}/secret`, `${dir}/hub/pdf-helper/link.md`);
   await Deno.mkdir(`${dir}/elsewhere`);
   await symlink(`${dir}/elsewhere`, `${dir}/hub/linked`);
+  const programs = new Set(["pdftool"]);
+  const facts = {
+    os: "linux",
+    hasEnv: () => false,
+    isSet: () => false,
+    programs: () => programs,
+  };
   const book = (store: Store) =>
     new SkillBook({
       folders: () => [`${dir}/notes/skills`, `${dir}/hub`],
       trusted: () => [`${dir}/notes`],
       labels: store.fileLabels,
+      facts,
       now: () => 1,
       log: silentLog,
     });
@@ -89,6 +97,29 @@ Deno.test("a skill is text: found by name, read on demand, labelled by where it 
     );
     assert.equal(await integrity(house), "untrusted");
   });
+  await t.step(
+    "one that lacks something is not offered, and nothing is run to see",
+    async () => {
+      programs.clear();
+      await using house = await open([["skill_read", {}]], [[
+        "skill_read",
+        { name: "pdf-helper" },
+      ]]);
+      const [list, read] = await results(house);
+      assert.doesNotMatch(list ?? "", /pdf-helper/);
+      assert.match(read ?? "", /^Failed: .*something it needs is not there/);
+      assert.doesNotMatch(read ?? "", /pdftool|curl/);
+      assert.equal(await integrity(house), "owner");
+      const status = await book(house.store).status();
+      const { eligible, missing, source } =
+        status.find(({ name }) => name === "pdf-helper") ?? {};
+      assert.deepEqual([eligible, source], [false, "untrusted"]);
+      assert.deepEqual(missing, [
+        "the program pdftool, as a command of tools.exec",
+      ]);
+      programs.add("pdftool");
+    },
+  );
   await t.step("so is a list that names it", async () => {
     await using house = await open([["skill_read", {}]]);
     const [text] = await results(house);
