@@ -104,6 +104,7 @@ function decideAct(
       scratch: undefined,
       read: secrecy,
       names: () => false,
+      namesText: () => false,
       namesNumber: () => false,
       isLinkOfItsSite: () => false,
       hasLink: () => false,

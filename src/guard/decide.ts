@@ -46,6 +46,8 @@ export interface ContextFacts {
   readonly read: readonly string[];
   /** Whether who may bless a place here typed it, as a whole token. */
   names(value: string): boolean;
+  /** Whether they typed a text just so, as whole words. */
+  namesText(text: string): boolean;
   /** Whether they typed it as a number. */
   namesNumber(value: number): boolean;
   /** Whether a normal URL is a link in a part fetched from its own site. */
@@ -265,6 +267,7 @@ class Judge {
       sender: authority.principal,
       destinations: call.tool.destinations,
       names: (value) => context.names(value),
+      namesText: (text) => context.namesText(text),
       namesNumber: (value) => context.namesNumber(value),
     };
     const spoke = policy.filter((line) => lineSpeaks(line, facts));

@@ -491,3 +491,16 @@ Deno.test("decide is total, and never allows an act of untrusted text to an unna
   });
   assert.equal(decide(input({ args: hostile })).verdict, "deny");
 });
+
+Deno.test("a thousand named places do not carry one that nobody named", () => {
+  const to = Array<string>(1000).fill("bob@work.test");
+  assert.equal(decide(input({ args: { to } })).verdict, "allow");
+  for (const more of [[...to, "eve@evil.test"], [...to, "bob@work.test"]]) {
+    assert.equal(decide(input({ args: { to: more } })).verdict, "deny");
+  }
+  const tool = {
+    destinations: [{ path: "list.*.to", kind: "address" as const }],
+  };
+  const list = [...to, "eve@evil.test"].map((one) => ({ to: one }));
+  assert.equal(decide(input({ tool, args: { list } })).verdict, "deny");
+});

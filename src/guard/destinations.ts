@@ -26,17 +26,27 @@ const LIMITS = {
   valuesMax: 1_000,
 } as const;
 
-/** The value at a dotted path; `*` walks every element of an array. */
+/** What cannot be looked at whole cannot be decided: never only its beginning. */
+function bounded<T>(values: T[]): T[] {
+  if (values.length <= LIMITS.valuesMax) return values;
+  throw new RangeError("it names more than can be looked at");
+}
+
+/**
+ * The value at a dotted path; `*` walks every element of an array.
+ *
+ * @throws {RangeError} for more values than are looked at
+ */
 export function valuesAt(args: unknown, path: string): unknown[] {
   let values: unknown[] = [args];
   for (const key of path.split(".")) {
-    values = values.flatMap((value) => {
+    values = bounded(values.flatMap((value) => {
       if (key === "*") return Array.isArray(value) ? value : [];
       if (typeof value !== "object" || value === null) return [];
       return Object.hasOwn(value, key)
         ? [(value as Record<string, unknown>)[key]]
         : [];
-    }).slice(0, LIMITS.valuesMax);
+    }));
   }
   return values;
 }
@@ -136,14 +146,18 @@ function textOf(value: unknown): string {
   return typeof value === "string" ? value : JSON.stringify(value) ?? "";
 }
 
-/** Every place the arguments name; an array at a path names each element. */
+/**
+ * Every place the arguments name; an array at a path names each element.
+ *
+ * @throws {RangeError} for more than are looked at
+ */
 export function placesOf(
   args: unknown,
   destinations: readonly Destination[],
 ): Place[] {
   return destinations.flatMap(({ path, kind, at }) =>
     valuesAt(args, path).flatMap((value) =>
-      Array.isArray(value) ? value.slice(0, LIMITS.valuesMax) : [value]
+      Array.isArray(value) ? bounded(value) : [value]
     )
       .filter((value) => value !== undefined && value !== null && value !== "")
       .map((value) => {
@@ -208,8 +222,13 @@ export class NamedPlaces {
   /** Whether a place, as {@linkcode normalPlace} writes it, was named. */
   has(value: string): boolean {
     if (this.#tokens.has(value)) return true;
-    const words = value.split(" ");
-    if (words.length < 2 || words.length > LIMITS.nameWordsMax) return false;
+    return value.includes(" ") && this.hasText(value);
+  }
+
+  /** Whether a text was written just so, as whole words. */
+  hasText(text: string): boolean {
+    const words = text.split(" ");
+    if (words.length > LIMITS.nameWordsMax) return false;
     return words.every((word) => word !== "" && !/\s/.test(word)) &&
       this.#words.includes(` ${words.join("  ")} `);
   }

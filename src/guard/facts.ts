@@ -133,6 +133,10 @@ class Facts implements ContextFacts {
     return this.#places.some((named) => named.has(value));
   }
 
+  namesText(text: string): boolean {
+    return this.#places.some((named) => named.hasText(text));
+  }
+
   namesNumber(value: number): boolean {
     return this.#places.some((named) => named.hasNumber(value));
   }

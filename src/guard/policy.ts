@@ -86,10 +86,12 @@ function isNamed(
 ): boolean {
   if (typeof value === "number") return facts.namesNumber?.(value) ?? false;
   if (typeof value !== "string" || value.trim() === "") return false;
-  const { names } = facts;
-  if (names === undefined) return false;
-  if (kind !== undefined) return names(normalPlace(kind, value));
-  return names(normalPlace("address", value));
+  const { names, namesText } = facts;
+  if (kind !== undefined || value.includes("@")) {
+    return names?.(normalPlace(kind ?? "address", value)) ?? false;
+  }
+  // An amount or a date is no telephone number: 100.000 is not 100000.
+  return namesText?.(value.trim()) ?? false;
 }
 
 function valueFits(
@@ -144,6 +146,7 @@ export interface PolicyFacts {
   destinations?: readonly Destination[];
   /** Whether who may bless a place typed this, normal, as a whole token. */
   names?(value: string): boolean;
+  namesText?(text: string): boolean;
   namesNumber?(value: number): boolean;
 }
 

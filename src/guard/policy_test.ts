@@ -20,6 +20,7 @@ function speaks(
     sender: "owner",
     destinations: [{ path: "to", kind: "address" }],
     names: (value) => named.has(value),
+    namesText: (text) => named.hasText(text),
     namesNumber: (value) => named.hasNumber(value),
   });
 }
@@ -167,4 +168,37 @@ Deno.test("whatever the owner wrote, a number that is named stands there by itse
       assert.ok(words.some((word) => Number(word) === value), typed);
     },
   ));
+});
+
+Deno.test("a text is named as it was typed, not as a telephone number", () => {
+  const line = { verdict: "allow", args: [{ path: "amount", named: true }] };
+  const rows: [typed: string, amount: string, isNamed: boolean][] = [
+    ["pay 100.000 please", "100.000", true],
+    ["pay 100.000 please", "100000", false],
+    ["due on 10/02/2026", "10022026", false],
+    ["call (030) 123-456", "030123456", false],
+    ["to ann@Example.com", "ann@example.com", true],
+    ["for the Riverside View Hotel", "Riverside View Hotel", true],
+    ["for the Riverside View Hotel", "View", true],
+    ["for the Riverside View Hotel", "Vie", false],
+    ["pay 100.000 please", "", false],
+    ["pay 100.000 please", " ", false],
+  ];
+  for (const [typed, amount, isNamed] of rows) {
+    assert.equal(
+      speaks(line, { amount }, typed),
+      isNamed,
+      `${typed} ${amount}`,
+    );
+  }
+});
+
+Deno.test("what cannot be looked at whole is not allowed for its beginning", () => {
+  const line = { verdict: "allow", args: [{ path: "to.*", named: true }] };
+  const many = (count: number) => ({
+    to: [...Array<string>(count - 1).fill("ann@x.test"), "eve@y.test"],
+  });
+  const typed = "to ann@x.test";
+  assert.equal(speaks(line, many(1000), typed), false);
+  assert.throws(() => speaks(line, many(1001), typed), RangeError);
 });
