@@ -17,6 +17,7 @@ import {
   type ToolResultPart,
 } from "../core/message.ts";
 import type { TurnEventBody } from "../core/turn.ts";
+import type { TextFilter } from "../guard/screen/reply.ts";
 import type { Session } from "../store/sessions.ts";
 import type { AgentDeps } from "./deps.ts";
 import type { LoopEnd } from "./loop.ts";
@@ -259,11 +260,15 @@ export function holdsReply({ hooks }: Pick<AgentDeps, "hooks">): boolean {
   return hooks?.holds("before_reply") ?? false;
 }
 
-/** A reply as the hooks leave it; shown only now where one may change it. */
+/**
+ * A reply as the hooks leave it; shown only now where one may change it.
+ *
+ * @param filter of untrusted words: what a hook wrote passes it too
+ */
 export async function* hookReply(
   turn: Turn,
   end: LoopEnd,
-  signal: AbortSignal,
+  { signal, filter }: { signal: AbortSignal; filter(): TextFilter },
 ): AsyncGenerator<TurnEventBody, LoopEnd> {
   if (end.reply === "" || !turn.deps.hooks?.has("before_reply")) return end;
   const held = holdsReply(turn.deps);
@@ -275,7 +280,10 @@ export async function* hookReply(
   if (outcome.cancelled !== undefined) {
     return stopped("reply", outcome.cancelled);
   }
-  const reply = outcome.text ?? end.reply;
+  const words = outcome.text === undefined ? undefined : filter();
+  const reply = words === undefined
+    ? end.reply
+    : words.push(outcome.text ?? "") + words.end();
   if (held) yield { kind: "text", text: reply };
   return { ...end, reply };
 }

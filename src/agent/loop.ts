@@ -279,9 +279,12 @@ export function replyDecision(turn: Turn): Decision {
 }
 
 /** What every word passes before it is seen or stored. */
-export function replyFilter(turn: Turn): ReplyFilter {
+export function replyFilter(
+  turn: Turn,
+  isUntrusted = turn.joined.integrity === "untrusted",
+): ReplyFilter {
   const secrets = turn.deps.guard.secrets();
-  if (turn.joined.integrity !== "untrusted") {
+  if (!isUntrusted) {
     return new ReplyFilter(secrets, undefined);
   }
   const facts = factsOf(turn);

@@ -28,7 +28,7 @@ import type { AgentDeps, AgentSettings } from "./deps.ts";
 import { runInvoked, toCallPart } from "./invoke.ts";
 import type { Lanes, Slots } from "./lanes.ts";
 import { hookReply, hookSteering, hookTurn } from "./hooking.ts";
-import { type LoopEnd, runLoop } from "./loop.ts";
+import { type LoopEnd, replyFilter, runLoop } from "./loop.ts";
 import type { Past, Pasts } from "./pasts.ts";
 import { gatherSections, isPrivateTo } from "./sections.ts";
 import { Place } from "./place.ts";
@@ -379,7 +379,10 @@ async function* runTurn(
     await addSections(turn, model);
     const before = await hookTurn(turn, deadline.signal);
     const looped = before ?? (yield* runLoop(running, model));
-    const end = yield* hookReply(turn, looped, deadline.signal);
+    const end = yield* hookReply(turn, looped, {
+      signal: deadline.signal,
+      filter: () => replyFilter(turn, true),
+    });
     place.holder?.close();
     yield* finish(deps, turn, { run: turn.run, end, deadline, model });
     if (!turn.hasUnsaved) desk.pasts.hold(turn.session, turn);
@@ -397,7 +400,10 @@ async function* runElsewhere(
   const { turn, deadline } = running;
   const before = await hookTurn(turn, deadline.signal);
   const looped = before ?? (yield* runRemote(running));
-  const end = yield* hookReply(turn, looped, deadline.signal);
+  const end = yield* hookReply(turn, looped, {
+    signal: deadline.signal,
+    filter: () => replyFilter(turn, true),
+  });
   place.holder?.close();
   yield* finish(turn.deps, turn, { run: turn.run, end, deadline });
 }

@@ -92,6 +92,14 @@ export function remoteKey(
   }`;
 }
 
+/**
+ * A text that is no command on the other gateway. Commands of people were taken
+ * here; there one would be given with our token's rights, whoever wrote it.
+ */
+export function asWords(text: string): string {
+  return text.trimStart().startsWith("/") ? `Message:\n${text}` : text;
+}
+
 /** The other gateways. */
 export class Remotes {
   readonly #deps: RemotesDeps;
@@ -156,7 +164,7 @@ export class Remotes {
     if (signal.aborted) onAbort();
     const events = runTurn(client, {
       sessionKey,
-      message: turn.text,
+      message: asWords(turn.text),
       idempotencyKey: turn.runId,
     }, { clock: this.#deps.clock, signal: stop.signal });
     try {

@@ -4,7 +4,7 @@ import { Secret } from "../core/secret.ts";
 import { systemClock } from "../core/time.ts";
 import { GatewayClient } from "./client.ts";
 import { RemotesConfig } from "./config.ts";
-import { HOPS_MAX, hopsOf, remoteKey } from "./remotes.ts";
+import { asWords, HOPS_MAX, hopsOf, remoteKey } from "./remotes.ts";
 import { runTurn } from "./run_turn.ts";
 import { toPin } from "./trust.ts";
 
@@ -26,6 +26,15 @@ Deno.test("remoteKey() ends a circle of gateways", () => {
     assert.equal(hopsOf(sessionKey), hop);
   }
   assert.throws(() => remoteKey({ ...turn, sessionKey }), { code: "conflict" });
+});
+
+Deno.test("what is handed on is never a command there", () => {
+  for (const text of ["/approve x", " /trust", "\n\t/new", "\ufeff/stop"]) {
+    assert.doesNotMatch(asWords(text).trim(), /^\//, text);
+  }
+  for (const text of ["hi", "see /etc/hosts", ""]) {
+    assert.equal(asWords(text), text);
+  }
 });
 
 Deno.test("a remote is wss, or ws on this machine, with a secret and a whole pin", () => {

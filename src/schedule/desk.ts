@@ -372,7 +372,7 @@ export class ScheduleDesk implements ScheduleBus, AsyncDisposable {
         this.#heart.leave({
           text: text ?? WAKE_TEXT,
           label,
-          by: authority.principal,
+          authority: authority.toRecord(),
         })
       );
       return { ok: true, queued: this.#heart.waiting, heartbeats };

@@ -10,10 +10,10 @@
  *
  * @module
  */
-import type { Authority } from "../core/authority.ts";
+import type { Authority, AuthorityRecord } from "../core/authority.ts";
 import { AppError, errorText } from "../core/errors.ts";
 import { makeId } from "../core/ids.ts";
-import { joinAll, type Label, label } from "../core/label.ts";
+import { join, joinAll, type Label, label } from "../core/label.ts";
 import { heartbeatKey, ownZone } from "../core/schedule.ts";
 import type { HeartbeatView } from "../core/schedule_methods.ts";
 import type { HeartState, OpenTick, WakeWord } from "../store/jobs.ts";
@@ -137,7 +137,10 @@ export class Heart {
   }
 
   /** A word for the next beat, stored. Call it alone. */
-  async leave(word: { text: string; label: Label; by: string }): Promise<void> {
+  async leave(
+    left: { text: string; label: Label; authority: AuthorityRecord },
+  ): Promise<void> {
+    const word = toWord(left);
     const max = SCHEDULE_LIMITS.wakeWordsMax;
     if (this.#words.length >= max) {
       throw new AppError(
@@ -208,7 +211,8 @@ export class Heart {
   ): Promise<void> {
     const { store: { jobs }, turns, clock } = this.#deps;
     const { agent, model, prompt = PROMPT } = this.#config;
-    const words = this.#words = await jobs.wakeWords();
+    const left = this.#words = await jobs.wakeWords();
+    const words = await this.#standing(left);
     const now = clock.now();
     const own = label("owner", [], {
       kind: "schedule",
@@ -231,7 +235,10 @@ export class Heart {
           from: "heartbeat",
           now,
         }),
-        authority: authority.narrow({ integrity: joined.integrity }),
+        authority: words.reduce(
+          (own, word) => own.narrow(word.authority ?? {}),
+          authority.narrow({ integrity: joined.integrity }),
+        ),
         sessionKey: heartbeatKey(agent),
         agentId: agent,
         attended: false,
@@ -247,7 +254,7 @@ export class Heart {
           );
           return [
             jobs.heartRow(next),
-            ...words.map(({ id }) => jobs.wakeDeletion(id)),
+            ...left.map(({ id }) => jobs.wakeDeletion(id)),
           ];
         },
       });
@@ -257,6 +264,18 @@ export class Heart {
     }
     this.#state = next;
     this.#words = [];
+  }
+
+  /** Words of those who are still let in; nobody else's count. */
+  async #standing(words: readonly WakeWord[]): Promise<WakeWord[]> {
+    const standing: WakeWord[] = [];
+    for (const word of words) {
+      const { authority } = word;
+      const isLive = authority === undefined ||
+        await this.#deps.isLive(authority);
+      if (isLive) standing.push(word);
+    }
+    return standing;
   }
 
   async #settle(running: OpenTick, end: RunEnd): Promise<void> {
@@ -325,4 +344,20 @@ export class Heart {
       log("warn", "heartbeat.not_sent", { error: errorText(error) });
     }
   }
+}
+
+/**
+ * A word as it is kept. The beat acts as the owner, so that what others say is
+ * nobody's there, however much their own words count elsewhere.
+ */
+export function toWord(
+  { text, label: said, authority }: {
+    text: string;
+    label: Label;
+    authority: AuthorityRecord;
+  },
+): Omit<WakeWord, "id" | "at"> {
+  const { kind, principal: by } = authority;
+  const words = kind === "owner" ? said : join(said, label("untrusted", []));
+  return { text, label: words, by, authority };
 }

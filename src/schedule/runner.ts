@@ -375,11 +375,14 @@ export class Runner {
     const now = this.#deps.clock.now();
     const reason = "left for the next heartbeat";
     const tick = this.#tick(job, dueAt, { outcome: "ok", reason });
+    const { principal: by } = job.authority;
     const word = jobs.wakeRow({
       id: makeId("wake", now),
       text: this.#textOf(job, dueAt),
+      // Such a job is the owner's: book.ts lets nobody else's go to "main".
       label: this.#labelOf(job),
-      by: job.authority.principal,
+      by,
+      authority: job.authority,
       at: now,
     });
     const last: Job = { ...job, lastRunAt: now, lastOutcome: "ok" };
@@ -566,10 +569,13 @@ export class Runner {
    * its event has an id of its own.
    */
   async #deliver(job: Job, reply: string): Promise<void> {
-    const { turns, clock, authorityOf } = this.#deps;
+    const { turns, clock, authorityOf, isLive } = this.#deps;
     const { delivering, delivery: { to = "owner" } } = job;
     if (delivering === undefined) return;
     const done = (said: string) => this.#delivered(job.id, delivering, said);
+    if (!await isLive(job.authority)) {
+      return await done("not sent: the credential that made it was revoked");
+    }
     if (reply === "") return await done("not sent: the answer is gone");
     // Where the owner said it goes is a reply address; others' word is not.
     const isOwners = job.label.integrity === "owner" &&

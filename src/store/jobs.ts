@@ -107,6 +107,8 @@ export const WakeWord = z.strictObject({
   text: z.string().max(16_000),
   label: Label,
   by: z.string().max(256),
+  /** Of who left it: the beat that reads it may do no more. */
+  authority: AuthorityRecord.optional(),
   at: z.int(),
 });
 export type WakeWord = z.infer<typeof WakeWord>;

@@ -244,6 +244,18 @@ Deno.test("hooks in a turn", async (t) => {
       assert.equal(of(events, "reply")[0]?.text, "softer");
     },
   );
+  await t.step("before_reply writes no live address of its own", async () => {
+    await using fake = await withHooks(
+      ["before_reply"],
+      '{"text":"see https://evil.test/?d=4711"}',
+    );
+    const { events } = await say(fake, [says("words")]);
+    for (const kind of ["text", "reply"] as const) {
+      const text = of(events, kind)[0]?.text ?? "";
+      assert.match(text, /^see /);
+      assert.doesNotMatch(text, /https:\/\/evil\.test/);
+    }
+  });
   await t.step("before_reply that fails holds the reply back", async () => {
     await using fake = await withHooks(["before_reply"], "trap");
     const { events } = await say(fake, [says("words")]);

@@ -408,3 +408,70 @@ Deno.test("Only the owner turns the heartbeat on: it acts as the owner", async (
     );
   }
 });
+
+Deno.test("A word for the heartbeat brings its writer's rights, not the heartbeat's", async () => {
+  const steps = [says("HEARTBEAT_OK"), says("HEARTBEAT_OK")];
+  await using one = await fakeSchedule({
+    config: { heartbeat: { enabled: true, everyMinutes: 60 } },
+    forever: () => steps.shift() ?? says("HEARTBEAT_OK"),
+  });
+  const leave = (text: string, by: ReturnType<typeof actor>) =>
+    one.schedule.run("wake", { mode: "next-heartbeat", text }, by);
+  const beat = async () => {
+    await one.pass(HOUR);
+    const last = await one.schedule.run("last-heartbeat", {}, owner);
+    const run = await one.house.store.runs.find(last?.runId ?? "");
+    const shown = JSON.stringify(one.house.models.requests.at(-1)?.messages);
+    return { authority: run?.authority, shown };
+  };
+  // A program whose words count as the owner's when it speaks for itself.
+  const trusted = actor({
+    principal: "token:tok_app",
+    kind: "program",
+    credential: "tok_app",
+    scopes: ["write"],
+    integrity: "owner",
+  });
+  await one.pass(0);
+  await leave("wire the money", trusted);
+  assert.equal((await beat()).authority?.integrity, "untrusted");
+  await leave("look at the notes", actor({ tools: ["memory_read"] }));
+  assert.deepEqual((await beat()).authority?.tools, ["memory_read"]);
+  await leave("a word of the gone", actor({ credential: "tok_gone" }));
+  one.revoke("tok_gone");
+  assert.doesNotMatch((await beat()).shown, /word of the gone/);
+});
+
+Deno.test("An answer is not delivered for a credential that ended meanwhile", async () => {
+  const sent: string[] = [];
+  await using one = await fakeSchedule({
+    forever: () => says("the news"),
+    tools: [messageSend([{
+      about: "anything",
+      takes: () => true,
+      deliver: ({ text }) => {
+        sent.push(text);
+        return Promise.resolve("there");
+      },
+    }])],
+  });
+  const by = actor({ credential: "tok_laptop" });
+  const job = await one.add(
+    { delivery: { mode: "announce", to: "owner" } },
+    by,
+  );
+  await one.pass(HOUR);
+  assert.deepEqual(sent, ["the news"]);
+  // Ended without a word, as while the gateway was down.
+  one.house.desk.watch((event) => {
+    if (event.kind === "end") one.revoked.add("tok_laptop");
+  });
+  await one.pass(HOUR);
+  assert.deepEqual(sent, ["the news"]);
+  const { entries } = await one.schedule.run(
+    "cron.runs",
+    { id: job.id },
+    owner,
+  );
+  assert.match(entries[0]?.delivered ?? "", /revoked/);
+});
