@@ -37,7 +37,7 @@ async function permissions(): ReturnType<Roof["permissions"]> {
   const named = env.get("CARAPACE_CONFIG_PATH");
   const files = [
     ...(named === undefined ? [] : [resolve(named.trim())]),
-    ...(loaded.ok ? loaded.files : []),
+    ...loaded.files ?? [],
   ];
   const { flags, grants } = planFor("start", loaded, {
     stateDir: await stateDir(env, systemPlace()),

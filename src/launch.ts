@@ -10,6 +10,7 @@
  *
  * @module
  */
+import { isTextOnly } from "./cli/text_only.ts";
 import { EXIT, type Grant } from "./cli/verb.ts";
 import { systemEnv } from "./config/env.ts";
 import { AppError, ignore } from "./core/errors.ts";
@@ -31,6 +32,16 @@ const PLANNER_FLAGS = [
   "--no-remote",
   "--allow-read",
   "--allow-env",
+];
+
+/** For a text of the program's own: it may see whether to colour it. */
+const TEXT_FLAGS = [
+  "--no-prompt",
+  "--frozen",
+  "--cached-only",
+  "--no-remote",
+  "--allow-env=NO_COLOR",
+  "--ignore-env",
 ];
 
 /** What the runtime itself reads; the program cannot see these. */
@@ -235,6 +246,7 @@ export async function launch(
 ): Promise<number> {
   const { main = `${src}/../main.ts` } = options;
   if (args[0] === "--compile") return await compile(main, args.slice(1));
+  if (isTextOnly(args)) return await printText(main, args);
   const [verb = "help", ...rest] = args;
   const isService = verb === "start";
   const passed = isService ? [verb, "--supervised", ...rest] : args;
@@ -269,6 +281,25 @@ export async function launch(
       return EXIT.failed;
     }
   }
+}
+
+/** Help and version: the same in every configuration, so nothing is planned. */
+async function printText(
+  main: string,
+  args: readonly string[],
+): Promise<number> {
+  const env: Record<string, string> = { DENO_NO_UPDATE_CHECK: "1" };
+  for (const name of [...RUNTIME_NAMES, "NO_COLOR"]) {
+    const value = systemEnv.get(name);
+    if (value !== undefined) env[name] = value;
+  }
+  const { code } = await spawn({
+    run: ["run", ...TEXT_FLAGS],
+    args: [main, ...args],
+    env,
+    isService: false,
+  }).status;
+  return code;
 }
 
 /** Builds one executable that can do what the present configuration needs. */

@@ -10,7 +10,7 @@
  */
 import { basename, dirname, join, resolve } from "node:path";
 import type { Grant } from "./cli/verb.ts";
-import { type Env, systemEnv } from "./config/env.ts";
+import { type Env, systemEnv, withConfigFile } from "./config/env.ts";
 import { loadConfig, type Loaded } from "./config/load.ts";
 import { formatProblem, type Problem } from "./config/problem.ts";
 import { stateDir, systemPlace } from "./config/state.ts";
@@ -58,7 +58,7 @@ export async function findFacts(
 ): Promise<Facts> {
   const named = env.get("CARAPACE_CONFIG_PATH");
   const paths = named === undefined ? [] : [resolve(named.trim())];
-  if (loaded.ok) paths.push(...loaded.files);
+  paths.push(...loaded.files ?? []);
   const real = await Promise.all(paths.map(realPath));
   return {
     stateDir: await realPath(await stateDir(env, systemPlace())),
@@ -108,11 +108,20 @@ export function programsOf(settings: Settings): Programs {
   };
 }
 
+/** The environment to plan by: `config validate FILE` is about that file. */
+function planEnv(verb: string, args: readonly string[]): Env {
+  const [form, file] = args.filter((arg) => !arg.startsWith("-"));
+  return verb === "config" && form === "validate" && file !== undefined
+    ? withConfigFile(systemEnv, file)
+    : systemEnv;
+}
+
 async function planned(
   [verb = "", ...args]: readonly string[],
 ): Promise<Planned> {
   try {
-    const { plan, facts, programs } = await makePlan(verb, systemEnv, args);
+    const env = planEnv(verb, args);
+    const { plan, facts, programs } = await makePlan(verb, env, args);
     const named = systemEnv.get("CARAPACE_CONFIG_PATH")?.trim();
     return {
       ok: true,

@@ -6,7 +6,7 @@
  * @module
  */
 import { type Edit, editConfig } from "../config/edit.ts";
-import type { Env } from "../config/env.ts";
+import { type Env, withConfigFile } from "../config/env.ts";
 import { loadConfig, type LoadOptions } from "../config/load.ts";
 import {
   dotted,
@@ -281,7 +281,7 @@ async function validate(
     ? await roof.load()
     : await loadConfig(await roof.schema(), {
       ...await loadOptions(io.env),
-      env: withFile(io.env, file),
+      env: withConfigFile(io.env, file),
     });
   const { source } = loaded;
   const problems = loaded.ok ? [] : loaded.problems;
@@ -289,16 +289,4 @@ async function validate(
   else if (!loaded.ok) io.out(problemLines(problems));
   else io.out(`${printable(source)}: valid\n`);
   return loaded.ok ? EXIT.ok : EXIT.badConfig;
-}
-
-/** The same environment, with another configuration. */
-function withFile(env: Env, file: string): Env {
-  return {
-    get: (name) =>
-      name === "CARAPACE_CONFIG_PATH"
-        ? file
-        : name === "CARAPACE_CONFIG_JSON"
-        ? undefined
-        : env.get(name),
-  };
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import { AppError } from "../core/errors.ts";
+import { usageError } from "./args.ts";
 import { openGateway } from "./gateway.ts";
 import { jsonLine, printable, printableLine } from "./printable.ts";
 import { agoText, makePaint, table } from "./term.ts";
@@ -17,6 +18,14 @@ interface Asked {
   io: Io;
   roof: Roof;
   json: boolean;
+}
+
+function checkId(id: string | undefined): void {
+  if (id === undefined || /^rev_[0-9a-z]{10,40}$/.test(id)) return;
+  throw usageError(
+    `Cannot use "${id.slice(0, 64)}" as a revision`,
+    'Run "carapace config revisions" for their ids, like rev_01m81x5nf0000x8s',
+  );
 }
 
 /** `carapace config revisions` */
@@ -47,6 +56,7 @@ export async function diffRevision(
   { io, roof, json }: Asked,
   named: string | undefined,
 ): Promise<number> {
+  checkId(named);
   using client = await openGateway(io, { roof });
   const now = await client.call("config.get", {});
   const id = named ??
@@ -78,6 +88,7 @@ export async function undoRevision(
   { io, roof, json }: Asked,
   to: string | undefined,
 ): Promise<number> {
+  checkId(to);
   using client = await openGateway(io, { roof });
   const { hash } = await client.call("config.get", {});
   const done = await client.call("config.undo", {

@@ -114,7 +114,9 @@ function actOf(
                 : `: ${heartbeat.stoppedBecause}`
             }`;
           return printableLine(
-            `${jobs} jobs, ${running} running${when}; zone ${zone}; heartbeat ${heart}`,
+            `${jobs} ${
+              jobs === 1 ? "job" : "jobs"
+            }, ${running} running${when}; zone ${zone}; heartbeat ${heart}`,
           ) + "\n";
         });
       };

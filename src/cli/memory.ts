@@ -190,5 +190,6 @@ async function exportAll({ io, client, space }: Asked): Promise<void> {
 async function spaces({ io, client, json }: Asked): Promise<void> {
   const found = await client.call("memory.spaces", {});
   if (json) return io.out(jsonLine(found));
+  if (found.spaces.length === 0) io.err("nothing is remembered\n");
   for (const name of found.spaces) io.out(`${printableLine(name)}\n`);
 }

@@ -11,6 +11,7 @@ import { didYouMean, globalHelp, takesTarget, verbHelp } from "./help.ts";
 import { printable } from "./printable.ts";
 import { takeTarget } from "./target.ts";
 import { makePaint } from "./term.ts";
+import { asksForHelp } from "./text_only.ts";
 import { EXIT, type Io, type Roof, type Verb } from "./verb.ts";
 import { findVerb, VERBS } from "./verbs.ts";
 
@@ -57,12 +58,6 @@ async function loadVerb(name: string): Promise<Verb> {
       ? 'Run "carapace --help" for the list'
       : `Did you mean "carapace ${meant}"?`,
   );
-}
-
-function asksForHelp(args: readonly string[]): boolean {
-  const end = args.indexOf("--");
-  return (end === -1 ? args : args.slice(0, end))
-    .some((arg) => arg === "--help" || arg === "-h");
 }
 
 /** Runs a command line to its exit code. Does not throw. */

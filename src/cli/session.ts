@@ -114,7 +114,9 @@ async function runSession(io: Io, roof: Roof): Promise<number> {
   if (isFinal && values.yes !== true) {
     throw usageError(
       "This cannot be undone; say --yes",
-      `To keep it: carapace session export ${rest[0]}`,
+      name === "delete"
+        ? `To keep it: carapace session export ${rest[0]}`
+        : "It ends every conversation of that principal, with what is archived",
     );
   }
   using client = await openGateway(io, { roof });
@@ -180,7 +182,12 @@ async function show(call: Call): Promise<void> {
     sessionKey: keyOf(call),
     limit: count(values.limit, "limit") ?? SHOWN_DEFAULT,
   });
+  if (found.messages.length === 0) {
+    // An unknown session has no history either: this one says so.
+    await client.call("sessions.context", { key: keyOf(call) });
+  }
   if (values.json === true) return io.out(jsonLine(found));
+  if (found.messages.length === 0) io.err("no messages\n");
   const paint = makePaint(io);
   for (const { role, timestamp, seq, content } of found.messages) {
     const parts = content as { type: string; text?: string; name?: string }[];

@@ -77,7 +77,8 @@ export function table(
       n === widths.length - 1 ? cell : pad(cell, widths[n] ?? 0)
     )
       .join("  ").trimEnd();
-  return [paint("dim", line(heading)), ...cells.map(line)].join("\n") + "\n";
+  const body = cells.length === 0 ? [paint("dim", "(none)")] : cells.map(line);
+  return [paint("dim", line(heading)), ...body].join("\n") + "\n";
 }
 
 /** Names and values, the values in one column. */

@@ -20,6 +20,18 @@ export const systemEnv: Env = {
   },
 };
 
+/** The same environment, with the configuration in another file. */
+export function withConfigFile(env: Env, file: string): Env {
+  return {
+    get: (name) =>
+      name === "CARAPACE_CONFIG_PATH"
+        ? file
+        : name === "CARAPACE_CONFIG_JSON"
+        ? undefined
+        : env.get(name),
+  };
+}
+
 /** An environment made of a record, for tests. */
 export function recordEnv(record: Readonly<Record<string, string>>): Env {
   return { get: (name) => record[name] === "" ? undefined : record[name] };

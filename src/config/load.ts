@@ -40,6 +40,7 @@ export type Loaded<T> =
     problems: readonly Problem[];
     source: string;
     /** As above, as far as it could be read. */
+    files?: readonly string[];
     variables?: readonly string[];
   };
 
@@ -70,7 +71,7 @@ export async function judge<T>(
 ): Promise<Loaded<T>> {
   const { tree, source, hash, files } = gathered;
   if (tree === undefined && gathered.problems.length > 0) {
-    return refusal(gathered.problems, source);
+    return { ...refusal(gathered.problems, source), files };
   }
   const resolved = tree === undefined
     ? undefined
@@ -87,7 +88,7 @@ export async function judge<T>(
   ];
   const variables = [...resolved?.variables ?? []].sort();
   if (problems.length > 0 || !parsed.success) {
-    return { ...refusal(problems, source), variables };
+    return { ...refusal(problems, source), files, variables };
   }
   return {
     ok: true,

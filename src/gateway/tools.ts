@@ -98,7 +98,9 @@ export function toolHandlers(desk: ToolsDesk | undefined): {
     "memory.get": async ({ space = SPACE, id }, { caller }) => {
       const found = await open(caller).memory.find(space, id);
       if (found !== undefined) return found;
-      throw new AppError("not_found", `There is no memory "${id}"`);
+      throw new AppError("not_found", `There is no memory "${id}"`, {
+        hint: "The list shows what there is, and in which space",
+      });
     },
     "memory.delete": async ({ space = SPACE, id, all }, { caller }) => {
       const { memory } = open(caller);

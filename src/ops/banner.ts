@@ -61,7 +61,7 @@ function tokenLines(facts: BannerFacts): string[] {
   }
   if (facts.isTokenFromEnv) return ["the one in CARAPACE_TOKEN"];
   return facts.tokenFile === undefined
-    ? ["as before; a new one: carapace token create NAME"]
+    ? ["as before; a new one: deno task carapace token create NAME"]
     : [`in ${facts.tokenFile}`];
 }
 

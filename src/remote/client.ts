@@ -119,6 +119,11 @@ export class GatewayClient implements Disposable {
     return this.#hello;
   }
 
+  /** Whether there is a connection just now. */
+  get isConnected(): boolean {
+    return this.#socket !== undefined;
+  }
+
   /** Grows by one with every connection. */
   get epoch(): number {
     return this.#epoch;

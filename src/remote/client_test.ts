@@ -30,13 +30,17 @@ function connect(gateway: FakeGateway): Promise<GatewayClient> {
   return GatewayClient.connect(addressOf(gateway), { clock: quick });
 }
 
-async function textOfTurn(client: GatewayClient, message = "hi") {
+async function textOfTurn(
+  client: GatewayClient,
+  message = "hi",
+  clock: Clock = quick,
+) {
   const seen: TurnNotice[] = [];
   let text = "";
   const turn = runTurn(
     client,
     { sessionKey: "agent:main:main", message },
-    { clock: quick },
+    { clock },
   );
   for await (const event of turn) {
     seen.push(event);
@@ -245,10 +249,29 @@ Deno.test("runTurn() connects first when the connection was lost meanwhile", asy
   gateway.cut();
   using events = client.events();
   for await (const notice of events) if (notice.kind === "lost") break;
-  const { text, seen } = await textOfTurn(client);
+  const { text, seen } = await textOfTurn(client, "hi", systemClock);
   assert.equal(text, "You said: hi");
   assert.ok(!seen.some(({ kind }) => kind === "lost" || kind === "back"));
   assert.equal(gateway.connects.length, 2);
+});
+
+Deno.test("runTurn() says so when the gateway that was lost stays away", async () => {
+  await using gateway = new FakeGateway();
+  using client = await connect(gateway);
+  using events = client.events();
+  await gateway[Symbol.asyncDispose]();
+  for await (const notice of events) if (notice.kind === "lost") break;
+  using turn = Object.assign(
+    runTurn(client, { sessionKey: "agent:main:main", message: "hi" }, {
+      clock: quick,
+    }),
+    { [Symbol.dispose]: () => client[Symbol.dispose]() },
+  );
+  const { value } = await turn.next();
+  assert.deepEqual(value, {
+    kind: "lost",
+    reason: "The gateway does not answer",
+  });
 });
 
 Deno.test("runTurn() stops the run when its signal aborts", async () => {

@@ -44,6 +44,8 @@ const LIMITS = {
   /** How long events of an ended run may lag behind its outcome. */
   graceMs: 1000,
   waitMs: 600_000,
+  /** A connection that is there again within this is not spoken of. */
+  quietMs: 1500,
 } as const;
 
 /**
@@ -57,7 +59,7 @@ export async function* runTurn(
   options: TurnOptions,
 ): AsyncGenerator<TurnNotice, void, undefined> {
   const { clock, signal } = options;
-  await client.ready();
+  if (!client.isConnected) yield* awaitConnection(client, clock);
   const pipe = new Pipe<Item>(LIMITS.itemsMax);
   using stack = new DisposableStack();
   stack.use(client.listen((notice) => {
@@ -112,6 +114,24 @@ export async function* runTurn(
     "too_large",
     "Cannot follow the run: its events came faster than they could be shown",
   );
+}
+
+/** Waits for a connection, and says so when it takes more than a moment. */
+async function* awaitConnection(
+  client: GatewayClient,
+  clock: Clock,
+): AsyncGenerator<TurnNotice, void, undefined> {
+  const ready = client.ready();
+  ready.catch(ignore("nobody waits for the connection any more"));
+  const waiting = new AbortController();
+  const slow = clock.sleep(LIMITS.quietMs, waiting.signal).then(() => true);
+  slow.catch(ignore("it was not slow"));
+  const isSlow = await Promise.race([ready.then(() => false), slow])
+    .finally(() => waiting.abort());
+  if (!isSlow) return;
+  yield { kind: "lost", reason: "The gateway does not answer" };
+  await ready;
+  yield { kind: "back" };
 }
 
 async function send(

@@ -252,7 +252,7 @@ export function recalled(memory: Memory): Label {
 
 function missing(id: string): AppError {
   return new AppError("not_found", `There is no memory "${id}"`, {
-    hint: "memory_list shows what there is",
+    hint: "The list of memories shows what there is, and in which space",
   });
 }
 
