@@ -111,7 +111,17 @@ Deno.test({
       await card.getByRole("button", { name: "Allow once" }).click();
       await said(page, "assistant", /84/);
       await card.waitFor({ state: "detached", ...WAIT });
+      // The keyboard is where it was: the button it had been on is gone.
+      await page.getByLabel("Message").and(page.locator(":focus"))
+        .waitFor(WAIT);
       await shot(page, "chat");
+    });
+
+    await t.step("a fenced block of code is set apart, as text", async () => {
+      await say(page, "look:\n```html\n<b>x</b>\n```\nwell?");
+      const code = page.locator('.said[data-role="user"] pre').first();
+      await code.waitFor(WAIT);
+      assert.equal(await code.textContent(), "<b>x</b>");
     });
 
     await t.step("no is no", async () => {

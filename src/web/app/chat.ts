@@ -6,10 +6,13 @@
  * @module
  */
 import { GatewayError, type GatewaySocket, type Payload } from "./socket.ts";
-import { button, el, showState, visible } from "./view.ts";
+import { button, el, showState, spoken, visible } from "./view.ts";
 
 const SESSION = "main";
 const HISTORY_MAX = 100;
+
+/** As near to its end the conversation is read as it grows. */
+const END_PX = 48;
 
 /** The words of each answer, by what the gateway calls it. */
 const ANSWERS: Readonly<Record<string, string>> = {
@@ -33,7 +36,7 @@ export class Chat {
     role: "log",
     "aria-label": "Conversation",
   });
-  readonly #cards = el("div", { "aria-live": "assertive" });
+  readonly #cards = el("div", { class: "cards", "aria-live": "assertive" });
   readonly #input = el("textarea", {
     rows: "1",
     placeholder: "Message",
@@ -42,6 +45,8 @@ export class Chat {
   readonly #stop = button("Stop", () => void this.#abort());
   readonly #form = el("form", { class: "say" });
   readonly #replies = new Map<string, HTMLElement>();
+  /** Whether the newest is shown; not while somebody reads what was before. */
+  #isAtEnd = true;
   #socket: GatewaySocket | undefined;
   /** Whole, as the gateway names it. */
   #key: string | undefined;
@@ -59,6 +64,12 @@ export class Chat {
       event.preventDefault();
       this.#form.requestSubmit();
     });
+    this.#talk.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = this.#talk;
+      this.#isAtEnd = scrollHeight - scrollTop - clientHeight < END_PX;
+    });
+    // A card, a keyboard or a turned phone takes room from the conversation.
+    new ResizeObserver(() => this.#follow()).observe(this.#talk);
     main.replaceChildren(this.#talk, this.#cards, this.#form);
     this.#input.focus();
   }
@@ -96,7 +107,7 @@ export class Chat {
     const text = textIn(message?.content);
     if (text !== "") {
       const node = this.#replies.get(runId) ?? this.#say("assistant", "");
-      node.textContent = text;
+      node.replaceChildren(...spoken(text));
       if (state === "delta") this.#replies.set(runId, node);
       this.#follow();
     }
@@ -143,14 +154,17 @@ export class Chat {
   }
 
   #card({ id, hash, question, card, answers }: Payload): HTMLElement {
-    const answer = (decision: string) =>
+    const answer = (decision: string) => {
+      // The button that has the keyboard is about to go.
+      this.#input.focus();
       this.#socket?.request("approval.resolve", { id, hash, decision }).catch(
         (error) => this.#note(error.message),
       );
+    };
     const buttons = answers.map((decision: string) =>
       button(
         ANSWERS[decision] ?? decision,
-        () => void answer(decision),
+        () => answer(decision),
         decision === "allow-once" ? { class: "main" } : {},
       )
     );
@@ -164,8 +178,14 @@ export class Chat {
   }
 
   #say(role: string, text: string): HTMLElement {
-    const node = el("div", { class: "said", "data-role": role }, text);
+    const node = el(
+      "div",
+      { class: "said", "data-role": role },
+      ...spoken(text),
+    );
     this.#talk.append(node);
+    // Whoever writes wants to see what comes of it.
+    if (role === "user") this.#isAtEnd = true;
     this.#follow();
     return node;
   }
@@ -175,6 +195,6 @@ export class Chat {
   }
 
   #follow(): void {
-    this.#talk.scrollTop = this.#talk.scrollHeight;
+    if (this.#isAtEnd) this.#talk.scrollTop = this.#talk.scrollHeight;
   }
 }

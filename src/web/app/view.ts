@@ -42,6 +42,17 @@ export function visible(text: string): string {
   );
 }
 
+/** A text with its fenced blocks of code set apart; they scroll sideways. */
+export function spoken(text: string): (Node | string)[] {
+  // Outside, code, outside, …: a fence that is still open ends with the text.
+  const parts = text.split(/^```[^\n`]*(?:\n|$)/m);
+  return parts.flatMap((part, n) => {
+    if (part === "") return [];
+    if (n % 2 === 1) return [el("pre", {}, part.replace(/\n$/, ""))];
+    return [n === parts.length - 1 ? part : part.replace(/\n$/, "")];
+  });
+}
+
 /** The line that says how things are. */
 export function showState(text: string, isBad = false): void {
   const node = document.querySelector<HTMLElement>("#state");
