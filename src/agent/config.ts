@@ -111,7 +111,10 @@ export const SessionsConfig = z.strictObject({
     /^([01]\d|2[0-3]):[0-5]\d$/,
     "a time of day looks like 04:00",
   ).optional().describe("Begin anew once a day, at this time"),
-  zone: z.string().max(64).refine(isZone, "this is no time zone of the IANA")
+  zone: z.string().max(64).refine(
+    isZone,
+    "this is no time zone of the IANA, such as Europe/Berlin",
+  )
     .optional().describe("The time zone of dailyAt; without it the machine's"),
 }).prefault({});
 export type SessionsConfig = z.infer<typeof SessionsConfig>;

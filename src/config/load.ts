@@ -10,7 +10,7 @@ import { basename, dirname, relative } from "node:path";
 import type { z } from "zod";
 import { find, position, type Tree } from "./document.ts";
 import { issueText, toProblems } from "./issues.ts";
-import { parsePath, type Problem } from "./problem.ts";
+import { formatProblem, parsePath, type Problem } from "./problem.ts";
 import { resolveReferences, type Sources } from "./references.ts";
 import { gather, type Gathered, originOf } from "./source.ts";
 
@@ -103,7 +103,9 @@ export async function judge<T>(
 
 function refusal(problems: readonly Problem[], source: string): Loaded<never> {
   const files = [...new Set(problems.map(({ file }) => file))];
-  const sorted = [...problems].sort((a, b) =>
+  // Two braces that are missing are missing at the same place.
+  const told = new Map(problems.map((one) => [formatProblem(one), one]));
+  const sorted = [...told.values()].sort((a, b) =>
     files.indexOf(a.file) - files.indexOf(b.file) ||
     (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0)
   );

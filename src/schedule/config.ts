@@ -10,7 +10,7 @@ import { MissedPolicy } from "../core/schedule_methods.ts";
 
 const Zone = z.string().max(64).refine(
   isZone,
-  "this is no time zone of the IANA",
+  "this is no time zone of the IANA, such as Europe/Berlin",
 );
 const TimeOfDay = z.string().regex(
   /^([01]\d|2[0-3]):[0-5]\d$/,
