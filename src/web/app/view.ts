@@ -46,7 +46,7 @@ export function visible(text: string): string {
 export function spoken(text: string): (Node | string)[] {
   // Outside, code, outside, …: a fence that is still open ends with the text.
   const parts = text.split(/^```[^\n`]*(?:\n|$)/m);
-  return parts.flatMap((part, n) => {
+  return parts.flatMap((part, n): (Node | string)[] => {
     if (part === "") return [];
     if (n % 2 === 1) return [el("pre", {}, part.replace(/\n$/, ""))];
     return [n === parts.length - 1 ? part : part.replace(/\n$/, "")];
