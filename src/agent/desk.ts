@@ -10,7 +10,6 @@
 import type { Authority } from "../core/authority.ts";
 import { AppError, errorText } from "../core/errors.ts";
 import { agentOf, makeId } from "../core/ids.ts";
-import { PUBLIC_OWNER } from "../core/label.ts";
 import { NO_USAGE } from "../core/message.ts";
 import type { MethodOutput } from "../core/methods.ts";
 import type { ToolSpec } from "../core/model.ts";
@@ -22,19 +21,22 @@ import { toolsFor, type ToolUser } from "./calls.ts";
 import { toGroups } from "./catalog.ts";
 import { CommandTurns } from "./command_turn.ts";
 import { findCommand } from "./commands.ts";
+import { ActiveRun } from "./active_run.ts";
+import { lostSession, replayed, toOutcome, toRun } from "./run_forms.ts";
 import { Deadline } from "./deadline.ts";
 import type { AgentDeps } from "./deps.ts";
-import { hookMessage, tellHooks } from "./hooking.ts";
+import { hookMessage } from "./hooking.ts";
 import { Lanes, Slots } from "./lanes.ts";
+import { Openings } from "./openings.ts";
 import { Operations } from "./operations.ts";
 import { Pasts } from "./pasts.ts";
-import { Holders, isPlain, senderOf, Waiting } from "./queue.ts";
+import { Holders, isPlain, Waiting } from "./queue.ts";
 import { payerOf } from "./metered.ts";
 import { Rings } from "./ring.ts";
-import { agentFor, resetDue, sessionKeyFor, type Whence } from "./route.ts";
+import { agentFor, sessionKeyFor, type Whence } from "./route.ts";
 import { TranscriptSearch } from "./search.ts";
-import { isAway, kindOf, SessionDesk } from "./session_desk.ts";
-import { type Desk, inputParts, type Taken, takeTurn } from "./take_turn.ts";
+import { SessionDesk } from "./session_desk.ts";
+import { type Desk, type Taken, takeTurn } from "./take_turn.ts";
 import type {
   RunOutcome,
   RunView,
@@ -45,72 +47,6 @@ import type {
 
 /** Outcomes kept in memory for `wait`; older ones are read from the store. */
 const OUTCOMES_MAX = 1_000;
-/** Each resume of a run numbers its events from a fresh range. */
-const SEQ_PER_RESUME = 1_000_000;
-
-/** A run in this process, with all its events. */
-class ActiveRun {
-  readonly view: RunView;
-  readonly deadline: Deadline;
-  readonly sessionId: string;
-  readonly startedAt: number;
-  readonly isTransient: boolean;
-  readonly log: TurnEvent[] = [];
-  readonly done = Promise.withResolvers<RunOutcome>();
-  status: StartedRun["status"] = "started";
-  /** Whose turn it is, for the queue modes. */
-  readonly sender: string | undefined;
-  /** The approval it waits for. */
-  asks: string | undefined;
-  /** A chat command: nothing runs that could be stopped. */
-  isCommand = false;
-  seq: number;
-  reply = "";
-  isOver = false;
-  #changed: PromiseWithResolvers<void> | undefined;
-
-  constructor(run: Run, deadline: Deadline) {
-    const { id: runId, sessionKey, agentId, authority } = run;
-    const { principal, credential } = authority;
-    this.view = { runId, sessionKey, agentId, principal, credential };
-    this.deadline = deadline;
-    this.sessionId = run.sessionId;
-    this.sender = senderOf(run);
-    this.startedAt = run.createdAt;
-    this.isTransient = run.transient;
-    this.seq = run.resumes * SEQ_PER_RESUME;
-    this.done.promise.catch(() => {});
-  }
-
-  add(event: TurnEvent): void {
-    this.log.push(event);
-    if (event.kind === "reply") this.reply = event.text;
-    if (event.kind === "ask") this.asks = event.approvalId;
-    else if (event.kind === "decision") this.asks = undefined;
-    this.#changed?.resolve();
-    this.#changed = undefined;
-  }
-
-  over(): void {
-    this.isOver = true;
-    this.#changed?.resolve();
-  }
-
-  async *follow(): AsyncGenerator<TurnEvent, void, undefined> {
-    for (let n = 0;;) {
-      // Ends with the run.
-      const event = this.log[n];
-      if (event !== undefined) {
-        n++;
-        yield event;
-      } else if (this.isOver) return;
-      else {
-        this.#changed ??= Promise.withResolvers<void>();
-        await this.#changed.promise;
-      }
-    }
-  }
-}
 
 /** The one implementation of {@linkcode Turns}. */
 export class AgentDesk implements Turns {
@@ -120,7 +56,7 @@ export class AgentDesk implements Turns {
   readonly #pasts: Pasts;
   readonly #waiting = new Waiting();
   readonly #holders = new Holders();
-  readonly #sessions: SessionDesk;
+  readonly #openings: Openings;
   readonly #commands: CommandTurns;
   /** The acts on sessions as a whole, by their methods' names. */
   readonly operations: Operations;
@@ -131,7 +67,6 @@ export class AgentDesk implements Turns {
     { outcome: RunOutcome; view: RunView }
   >();
   readonly #accepting = new Map<string, Promise<StartedRun>>();
-  readonly #opening = new Map<string, Promise<Session>>();
   readonly #listeners = new Set<(event: TurnEvent, run: RunView) => void>();
   readonly #refusals = new Map<string, string>();
   /** Turns on their way to be stored, which a revocation must find too. */
@@ -149,10 +84,11 @@ export class AgentDesk implements Turns {
       house: () => limits().runningMax,
       agent: (id) => deps.settings().agents[id]?.runningMax,
     });
-    this.#sessions = new SessionDesk(deps, {
+    const sessions = new SessionDesk(deps, {
       ...this.#rooms,
       stop: (key) => void this.#abortOthers(key),
     });
+    this.#openings = new Openings(deps, this.#rooms, sessions);
     this.#commands = new CommandTurns(deps, {
       operate: (method, params, actor) =>
         this.operations.run(method, params, actor),
@@ -164,7 +100,7 @@ export class AgentDesk implements Turns {
       describe: (session) => this.#describe(session),
       why: (key) => this.#refusals.get(key),
     });
-    this.operations = new Operations(this.#sessions, {
+    this.operations = new Operations(sessions, {
       search: new TranscriptSearch(deps.store, deps.clock),
       store: deps.store,
     });
@@ -264,9 +200,12 @@ export class AgentDesk implements Turns {
       ? await hookMessage(this.#deps, asked)
       : asked;
     const { session, isNew } = isTransient
-      ? { session: this.#draft(request, { key, agentId }), isNew: true }
+      ? {
+        session: this.#openings.draft(request, { key, agentId }),
+        isNew: true,
+      }
       : {
-        session: await this.#openSession(request, {
+        session: await this.#openings.open(request, {
           key,
           agentId,
           mayRenew: command === undefined,
@@ -463,95 +402,6 @@ export class AgentDesk implements Turns {
       const oldest = this.#refusals.keys().next().value;
       if (oldest !== undefined) this.#refusals.delete(oldest);
     }
-  }
-
-  // --- sessions -----------------------------------------------------------
-
-  #draft(
-    request: TurnRequest,
-    { key, agentId }: { key: string; agentId: string },
-  ): Session {
-    const now = this.#deps.clock.now();
-    return {
-      key,
-      id: makeId("ses", now),
-      agentId,
-      kind: kindOf(key, request.sessionKey === undefined),
-      channel: request.inbound.channel,
-      createdAt: now,
-      updatedAt: now,
-      seq: 0,
-      queueMode: "queue",
-      usage: NO_USAGE,
-      joined: PUBLIC_OWNER,
-      owner: request.authority.principal,
-    };
-  }
-
-  /** Finds or makes a named session; two first messages make one. */
-  async #openSession(
-    request: TurnRequest,
-    { key, agentId, mayRenew }: {
-      key: string;
-      agentId: string;
-      mayRenew: boolean;
-    },
-  ): Promise<Session> {
-    const found = await this.#deps.store.sessions.find(key);
-    if (found !== undefined) {
-      if (found.archived !== undefined) throw isAway(found);
-      if (request.isFresh !== true) {
-        return mayRenew ? await this.#renewIfDue(found) : found;
-      }
-      if (!await this.#forget(found)) return found;
-    }
-    const before = this.#opening.get(key);
-    if (before !== undefined) return await before;
-    const opening = (async () => {
-      const { store } = this.#deps;
-      const again = await store.sessions.find(key);
-      if (again !== undefined) return again;
-      const session = this.#draft(request, { key, agentId });
-      await store.journal.commit(store.sessions.rows(session));
-      tellHooks(this.#deps, "session_start", session);
-      return session;
-    })();
-    this.#opening.set(key, opening);
-    try {
-      return await opening;
-    } finally {
-      this.#opening.delete(key);
-    }
-  }
-
-  /** Purges a session that has words and in which nothing runs. Whether it did. */
-  async #forget(session: Session): Promise<boolean> {
-    if (session.seq === 0) return false;
-    using lane = this.#lanes.tryEnter(session.key);
-    if (lane === undefined) return false;
-    using _holder = this.#holders.hold(session.key);
-    await this.#deps.store.sessions.purge(session);
-    this.#pasts.forget(session.id);
-    return true;
-  }
-
-  /** Begins a session anew when its time has come and nothing runs in it. */
-  async #renewIfDue(session: Session): Promise<Session> {
-    const { kind, seq, updatedAt, key } = session;
-    const isTalk = kind === "main" || kind === "direct" || kind === "group";
-    if (!isTalk || seq === 0) return session;
-    const { settings, clock, store } = this.#deps;
-    const at = { updatedAt, now: clock.now() };
-    const why = resetDue(settings().sessions, at);
-    if (why === undefined) return session;
-    using lane = this.#lanes.tryEnter(key);
-    if (lane === undefined) return session;
-    using _holder = this.#holders.hold(key);
-    const current = await store.sessions.find(key);
-    // Another message may have begun it anew while this one waited.
-    if (current?.id !== session.id) return current ?? session;
-    this.#deps.log("info", "session.renewed", { why, session: session.id });
-    return (await this.#sessions.renew(current, { reason: "new" })).session;
   }
 
   // --- said by commands ---------------------------------------------------
@@ -795,93 +645,4 @@ export class AgentDesk implements Turns {
 
 function asDuplicate(started: StartedRun): StartedRun {
   return { ...started, status: "duplicate" };
-}
-
-function toRun(
-  request: TurnRequest,
-  made: { runId: string; now: number; agentId: string; session: Session },
-): Run {
-  const { inbound, outputTokensMax, temperature, limitMs } = request;
-  const { runId, now, agentId, session } = made;
-  const options = {
-    ...(outputTokensMax === undefined ? {} : { outputTokensMax }),
-    ...(temperature === undefined ? {} : { temperature }),
-    ...(limitMs === undefined ? {} : { limitMs }),
-    ...((request.clientTools?.length ?? 0) > 0 ? { clientTools: true } : {}),
-    ...(request.call === undefined ? {} : { invoked: true }),
-  };
-  return {
-    id: runId,
-    sessionKey: session.key,
-    sessionId: session.id,
-    agentId,
-    state: "accepted",
-    authority: request.authority.toRecord(),
-    inbound: {
-      channel: inbound.channel,
-      account: inbound.account,
-      id: inbound.id,
-    },
-    channel: inbound.channel,
-    ...(inbound.replyTo === undefined ? {} : { replyTo: inbound.replyTo }),
-    ...(request.deliver === undefined ? {} : { deliver: request.deliver }),
-    input: { parts: inputParts(request), sender: inbound.sender.id },
-    options,
-    step: 0,
-    resumes: 0,
-    ...(request.model === undefined ? {} : { model: request.model }),
-    ...(request.thinkingTokens === undefined
-      ? {}
-      : { thinkingTokens: request.thinkingTokens }),
-    attended: request.attended,
-    transient: request.sessionKey === undefined,
-    createdAt: now,
-    updatedAt: now,
-    inFlight: [],
-    usage: NO_USAGE,
-  };
-}
-
-/** A stand-in for a session whose row is gone: its run ends, saying so. */
-function lostSession(run: Run): Omit<Session, "owner"> {
-  return {
-    key: run.sessionKey,
-    id: run.sessionId,
-    agentId: run.agentId,
-    kind: kindOf(run.sessionKey, run.transient),
-    createdAt: run.createdAt,
-    updatedAt: run.createdAt,
-    seq: 0,
-    queueMode: "queue",
-    usage: NO_USAGE,
-    joined: PUBLIC_OWNER,
-  };
-}
-
-function toOutcome(run: Run): RunOutcome | undefined {
-  if (run.end === undefined) return undefined;
-  return {
-    runId: run.id,
-    sessionKey: run.sessionKey,
-    reason: run.end.reason,
-    startedAt: run.startedAt ?? run.createdAt,
-    endedAt: run.endedAt ?? run.updatedAt,
-    reply: run.reply ?? "",
-    usage: run.usage,
-    ...(run.end.message === undefined ? {} : { message: run.end.message }),
-  };
-}
-
-/** A finished run's events: those still kept, else its stored end. */
-async function* replayed(
-  run: Run | undefined,
-  kept: readonly TurnEvent[],
-): AsyncGenerator<TurnEvent, void, undefined> {
-  yield* kept;
-  if (kept.at(-1)?.kind === "end" || run?.end === undefined) return;
-  const at = run.endedAt ?? run.updatedAt;
-  const base = { runId: run.id, at };
-  const model = run.model ?? "carapace";
-  yield { ...base, seq: 1, kind: "reply", text: run.reply ?? "", model };
-  yield { ...base, seq: 2, kind: "end", ...run.end, usage: run.usage };
 }

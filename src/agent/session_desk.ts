@@ -11,34 +11,28 @@
 import type { Authority } from "../core/authority.ts";
 import { AppError } from "../core/errors.ts";
 import { agentOf, makeId, SessionKey } from "../core/ids.ts";
-import { join, joinAll, label, PUBLIC_OWNER } from "../core/label.ts";
-import { addUsage, NO_USAGE, type StoredMessage } from "../core/message.ts";
+import { join, joinAll, PUBLIC_OWNER } from "../core/label.ts";
+import { NO_USAGE, type StoredMessage } from "../core/message.ts";
 import type { ContextAccount } from "../core/methods.ts";
 import { limitSignal } from "../core/time.ts";
 import { endorse } from "../guard/endorse.ts";
 import type { Row } from "../store/journal.ts";
 import type { Session, SessionKind } from "../store/sessions.ts";
-import { toolsFor } from "./calls.ts";
-import { compact, type Compacted, planCut, tailTokens } from "./compact.ts";
-import {
-  assemble,
-  charsOfWindow,
-  type ContextInput,
-  measure,
-} from "./context.ts";
+import { assemble } from "./context.ts";
 import type { AgentDeps } from "./deps.ts";
 import { tellHooks } from "./hooking.ts";
 import type { Lanes, Slots } from "./lanes.ts";
-import type { Past, Pasts } from "./pasts.ts";
+import type { Pasts } from "./pasts.ts";
 import type { Holders } from "./queue.ts";
-import { paidStream } from "./metered.ts";
-import { gatherSections, isPrivateTo } from "./sections.ts";
-import { estimateAll } from "./tokens.ts";
+import {
+  type CompactedNow,
+  compactNow,
+  contextInput,
+} from "./session_context.ts";
 
 const LIMITS = {
   /** An act waits so long for turns that run. */
   laneMs: 30_000,
-  compactMs: 180_000,
   /** Rows of one stored unit while messages are copied. */
   copyRows: 300,
   /** Messages that are looked through for the texts of strangers. */
@@ -597,47 +591,6 @@ export class SessionDesk {
 
   // --- context ------------------------------------------------------------
 
-  async #input(
-    session: Session,
-    { past, actor }: { past: Past; actor: Actor },
-  ): Promise<ContextInput> {
-    const { models, settings: read, tools, context, log } = this.#deps;
-    const settings = read();
-    const { agentId } = session;
-    const agent = settings.agents[agentId] ?? settings.agents.main;
-    const named = session.model ?? agent.model ?? (await models.chosen()).model;
-    const model = await models.settle(named, AbortSignal.timeout(10_000));
-    const window = models.windowOf(model);
-    const { authority } = actor;
-    const channel = session.channel ?? actor.channel;
-    const sections = await gatherSections(agent, {
-      query: {
-        agentId,
-        sessionKey: session.key,
-        authority,
-        isPrivate: isPrivateTo(session, authority),
-      },
-      sources: context ?? {},
-      charsMax: charsOfWindow(window.tokens),
-      log,
-    });
-    const user = { settings, agentId, authority, channel };
-    return {
-      agentId,
-      agent,
-      limits: settings.limits,
-      session,
-      history: past.history,
-      summary: past.summary,
-      sections,
-      tools: toolsFor(tools, user).map((tool) => tools.spec(tool)),
-      model,
-      window,
-      outputTokensMax: settings.limits.outputTokensMax,
-      thinkingTokens: session.thinkingTokens ?? agent.thinkingTokens,
-    };
-  }
-
   /** What the next model call would be shown. */
   async context(
     key: string,
@@ -646,93 +599,21 @@ export class SessionDesk {
     const session = await this.get(key, options.actor);
     const past = await this.#rooms.pasts.read(session);
     this.#rooms.pasts.hold(session, past);
-    return assemble(await this.#input(session, { past, ...options })).account;
+    const of = { past, ...options };
+    return assemble(await contextInput(session, of, this.#deps)).account;
   }
 
   /** Writes notes of all but the newest part now, whatever it takes. */
   async compact(
     key: string,
     options: { actor: Actor; wish?: string },
-  ): Promise<
-    {
-      before: ContextAccount;
-      after: ContextAccount;
-      done?: Compacted;
-      messages: number;
-    }
-  > {
+  ): Promise<CompactedNow> {
     await this.#change(key, options.actor);
-    return await this.#alone(key, async (session) => {
-      const past = await this.#rooms.pasts.read(session);
-      const input = await this.#input(session, { past, actor: options.actor });
-      const before = assemble(input).account;
-      const { historyMax } = measure(input);
-      const { history } = past;
-      const tokensMax = Math.min(
-        tailTokens(historyMax),
-        Math.floor(estimateAll(history) / 2),
-      );
-      const cut = planCut(history, { tokensMax });
-      if (cut === 0) return { before, after: before, messages: 0 };
-      const { principal, integrity } = options.actor.authority;
-      using _slot = await this.#rooms.slots.house.enter(
-        AbortSignal.timeout(LIMITS.compactMs),
-      );
-      const done = await compact({
-        stream: paidStream(this.#deps, {
-          principal,
-          credential: options.actor.authority.credential,
-          agent: session.agentId,
-          session: session.key,
-        }),
-        now: () => this.#deps.clock.now(),
-        log: this.#deps.log,
-      }, {
-        sessionId: session.id,
-        history,
-        previous: past.summary,
-        unread: past.unread,
-        cut,
-        model: input.model,
-        windowTokens: input.window.tokens,
-        historyTokensMax: historyMax,
-        wish: options.wish === undefined
-          ? undefined
-          : { text: options.wish, label: label(integrity, [principal]) },
-        canAsk: true,
-      }, AbortSignal.timeout(LIMITS.compactMs));
-      const made = { past, input, before, done, cut };
-      return await this.#keep(session, made);
-    });
-  }
-
-  async #keep(
-    session: Session,
-    { past, input, before, done, cut }: {
-      past: Past;
-      input: ContextInput;
-      before: ContextAccount;
-      done: Compacted;
-      cut: number;
-    },
-  ) {
-    const { sessions, summaries, journal } = this.#deps.store;
-    const { summary, usage } = done;
-    const next: Session = {
-      ...session,
-      compactedSeq: summary.throughSeq,
-      joined: join(session.joined, summary.label),
-      usage: addUsage(session.usage, usage),
-    };
-    await journal.commit([
-      summaries.row(summary),
-      ...sessions.rows(next, session),
-    ]);
-    tellHooks(this.#deps, "compaction", next);
-    const history = past.history.slice(cut);
-    this.#rooms.pasts.hold(next, { history, summary, unread: 0 });
-    const after = assemble({ ...input, session: next, history, summary });
-    return { before, after: after.account, done, messages: cut };
+    return await this.#alone(
+      key,
+      (session) =>
+        compactNow(session, options, { ...this.#rooms, deps: this.#deps }),
+    );
   }
 }
 

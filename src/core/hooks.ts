@@ -45,10 +45,3 @@ export interface Hooks {
   /** Calls them in their order. Does not throw; who fails before an act stops it. */
   run(event: HookEvent, signal?: AbortSignal): Promise<HookOutcome>;
 }
-
-/** Nobody waits anywhere. */
-export const NO_HOOKS: Hooks = {
-  has: () => false,
-  holds: () => false,
-  run: () => Promise.resolve({ notes: [] }),
-};

@@ -27,7 +27,8 @@ import type { StandingGrant } from "../guard/decide.ts";
 import { fireAt, JobBook, maySee, SCHEDULE_LIMITS, tickView } from "./book.ts";
 import { Alone, type ScheduleDeps } from "./deps.ts";
 import { Heart } from "./heartbeat.ts";
-import { Follower, Runner, scheduleInbound } from "./runner.ts";
+import { Follower } from "./follower.ts";
+import { Runner, scheduleInbound } from "./runner.ts";
 import { timesOf } from "./times.ts";
 
 /** The longest sleep: a clock that was set, or a machine that slept, is noticed. */

@@ -19,12 +19,8 @@ import type { HeartbeatView } from "../core/schedule_methods.ts";
 import type { HeartState, OpenTick, WakeWord } from "../store/jobs.ts";
 import { SCHEDULE_LIMITS } from "./book.ts";
 import type { Alone, ScheduleDeps } from "./deps.ts";
-import {
-  type Follower,
-  isSilent,
-  type RunEnd,
-  scheduleInbound,
-} from "./runner.ts";
+import type { Follower, RunEnd } from "./follower.ts";
+import { isSilent, scheduleInbound } from "./runner.ts";
 import { clockIn, isQuiet } from "./times.ts";
 
 /** After so many beats in a row without a word it stops. */
