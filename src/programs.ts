@@ -75,6 +75,27 @@ class Keeper implements Disposable {
   #child: Deno.ChildProcess | undefined;
   #pipe: WritableStreamDefaultWriter<Uint8Array> | undefined;
 
+  /** Starts it: before the program, whose end would wait for that otherwise. */
+  ready(): void {
+    if (Deno.build.os === "windows") return; // there are no groups
+    if (this.#pipe !== undefined) return;
+    this.#child = new Deno.Command(Deno.execPath(), {
+      args: [
+        ...["run", "--quiet", "--no-prompt", "--no-config", "--cached-only"],
+        ...["--no-remote", "--allow-run", `${import.meta.dirname}/keeper.ts`],
+      ],
+      clearEnv: true,
+      env: { DENO_NO_UPDATE_CHECK: "1" },
+      stdin: "piped",
+      stdout: "null",
+      stderr: "null",
+      // What the terminal sends to the launcher's group is not for it.
+      detached: true,
+    }).spawn();
+    this.#child.unref();
+    this.#pipe = this.#child.stdin.getWriter();
+  }
+
   started(pid: number): void {
     this.#tell(`+${pid}\n`);
   }
@@ -84,25 +105,7 @@ class Keeper implements Disposable {
   }
 
   #tell(line: string): void {
-    if (Deno.build.os === "windows") return; // there are no groups
-    if (this.#pipe === undefined) {
-      this.#child = new Deno.Command(Deno.execPath(), {
-        args: [
-          ...["run", "--quiet", "--no-prompt", "--no-config", "--cached-only"],
-          ...["--no-remote", "--allow-run", `${import.meta.dirname}/keeper.ts`],
-        ],
-        clearEnv: true,
-        env: { DENO_NO_UPDATE_CHECK: "1" },
-        stdin: "piped",
-        stdout: "null",
-        stderr: "null",
-        // What the terminal sends to the launcher's group is not for it.
-        detached: true,
-      }).spawn();
-      this.#child.unref();
-      this.#pipe = this.#child.stdin.getWriter();
-    }
-    this.#pipe.write(new TextEncoder().encode(line))
+    this.#pipe?.write(new TextEncoder().encode(line))
       .catch(ignore("the keeper was ended by somebody"));
   }
 
@@ -322,6 +325,7 @@ export class ProgramHost implements Disposable {
     },
   ): Running {
     // No await between the admission and this.
+    this.#keeper.ready();
     const child = new Deno.Command(program.path, {
       args: [...program.args],
       cwd: program.cwd,

@@ -4,6 +4,7 @@
  * owner is a visible edit of the tables below.
  */
 import assert from "node:assert/strict";
+import { ROOTS } from "./roots.ts";
 
 const FLOORS = [
   ["core"],
@@ -22,16 +23,6 @@ const FLOORS = [
   ["house.ts", "launch.ts", "offline_plugins.ts"],
   ["service.ts"],
   ["main.ts"],
-];
-
-/** Where programs begin: the service and CLI, the launcher, workers, the browser. */
-const ROOTS = [
-  "main.ts",
-  "src/launch.ts",
-  "src/keeper.ts",
-  "src/plan.ts",
-  "src/plugins/worker.ts",
-  "src/web/app/main.ts",
 ];
 
 /** Who may touch what. An entry is a room, or a file for one exception. */

@@ -170,7 +170,6 @@ Deno.test("loadConfig() says what is wrong, where, and what to do", async (t) =>
     ]],
     ["a cut text", '{\n"agents":{', [
       "2:11: it is not JSON: a closing } is missing",
-      "2:11: it is not JSON: a closing } is missing",
     ]],
     ["no object", "[]", ["1:1: the outermost value must be an object"]],
     ["a comment only", "// later\n", [

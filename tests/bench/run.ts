@@ -240,7 +240,8 @@ async function machine(): Promise<Record<string, unknown>> {
 /** Handshakes, idle sockets and one run for many, of a gateway over fakes. */
 async function sockets(isQuick: boolean): Promise<unknown> {
   await using proc = new Proc([
-    ...["run", "-A", `${root}/tests/bench/gateway_bench.ts`],
+    ...["run", "-A", "--lock", `${root}/tests/deno.lock`],
+    ...[`${root}/tests/bench/gateway_bench.ts`],
     ...["--idle", isQuick ? "300" : "5000"],
   ]);
   await proc.code();

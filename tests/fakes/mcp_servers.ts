@@ -9,6 +9,7 @@ export function serverArgs(
   const file = new URL(`./mcp_server_${name}.ts`, import.meta.url);
   return [
     ...["run", "--quiet", "--no-prompt", "--cached-only"],
+    ...["--lock", fileURLToPath(new URL("../deno.lock", import.meta.url))],
     ...flags,
     fileURLToPath(file),
   ];

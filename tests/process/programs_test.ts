@@ -128,6 +128,8 @@ Deno.test("programs end when their launcher is killed, with what they started", 
       "#!/bin/sh",
       "trap '' TERM HUP INT PIPE",
       "(trap '' TERM HUP INT PIPE; while :; do tail -f /dev/null; done) &",
+      // The launcher tells its keeper a moment after the start.
+      "sleep 0.3",
       `echo "$$ $!" > ${cwd}/pids.new; mv ${cwd}/pids.new ${cwd}/pids`,
       "while :; do tail -f /dev/null; done",
     ].join("\n"),

@@ -12,7 +12,12 @@ Deno.test({
   fn: async () => {
     await using proc = new Proc([
       ...["test", "--allow-all", "--no-prompt", "--frozen", "--no-check"],
-      ...["--quiet", `${root}/tests/ui/page.ts`],
+      ...[
+        "--quiet",
+        "--lock",
+        `${root}/tests/deno.lock`,
+        `${root}/tests/ui/page.ts`,
+      ],
     ]);
     const code = await proc.code();
     assert.equal(code, 0, [...proc.out, ...proc.err].join("\n"));
