@@ -14,7 +14,7 @@ import { NO_USAGE } from "../core/message.ts";
 import type { MethodOutput } from "../core/methods.ts";
 import type { ToolSpec } from "../core/model.ts";
 import type { TurnEvent, TurnEventBody } from "../core/turn.ts";
-import { admit } from "../guard/admission.ts";
+import { admit, checkModel } from "../guard/admission.ts";
 import type { Run } from "../store/runs.ts";
 import type { Session } from "../store/sessions.ts";
 import { toolsFor, type ToolUser } from "./calls.ts";
@@ -214,7 +214,7 @@ export class AgentDesk implements Turns {
       };
     const run = toRun(request, { runId, now, agentId, session });
     const asksModel = command === undefined && request.call === undefined;
-    if (asksModel) await this.#checkBudget(run, session);
+    if (asksModel) await this.#checkModel(run, session, request.authority);
     const acceptRows = [
       store.inbound.row(inbound.channel, inbound.account, inbound.id, {
         runId,
@@ -284,11 +284,23 @@ export class AgentDesk implements Turns {
     }
   }
 
-  /** @throws {AppError} `budget` when nothing is left for this turn's model */
-  async #checkBudget(run: Run, session: Session): Promise<void> {
+  /**
+   * @throws {AppError} `forbidden` for a model the caller may not use; `budget`
+   * when nothing is left for this turn's
+   */
+  async #checkModel(
+    run: Run,
+    session: Session,
+    authority: Authority,
+  ): Promise<void> {
     const { settings, models, spending } = this.#deps;
     const model = run.model ?? session.model ??
       settings().agents[run.agentId]?.model ?? (await models.chosen()).model;
+    const isElsewhere = settings().agents[run.agentId]?.remote !== undefined;
+    // What stands for another is checked when it is known what it stands for.
+    if (!isElsewhere && !/(^|:)auto$/.test(model)) {
+      checkModel(authority, model);
+    }
     spending.check(payerOf(run, model));
   }
 

@@ -6,6 +6,7 @@
  * @module
  */
 import { errorText } from "../core/errors.ts";
+import { checkModel } from "../guard/admission.ts";
 import type { Label } from "../core/label.ts";
 import {
   NO_USAGE,
@@ -190,6 +191,7 @@ const FALLS_BACK: ReadonlySet<string> = new Set([
 class Chain {
   readonly #names: string[];
   readonly #deps: Turn["deps"];
+  readonly #authority: Turn["authority"];
   model: string;
   /** Whether anything of the last answer was seen, a thought too. */
   hasSpoken = false;
@@ -197,6 +199,7 @@ class Chain {
   constructor(turn: Turn, model: string) {
     this.model = model;
     this.#deps = turn.deps;
+    this.#authority = turn.authority;
     this.#names = turn.agent.fallbacks.filter((name) =>
       name !== model && turn.authority.allowsModel(name)
     );
@@ -217,7 +220,9 @@ class Chain {
       const name = this.#names.shift();
       if (name === undefined) return false;
       try {
-        this.model = await this.#deps.models.settle(name, signal);
+        const settled = await this.#deps.models.settle(name, signal);
+        checkModel(this.#authority, settled);
+        this.model = settled;
       } catch (cause) {
         signal.throwIfAborted();
         this.#deps.log("warn", "model.fallback_failed", {

@@ -8,6 +8,7 @@
  */
 import type { Authority } from "../core/authority.ts";
 import { AppError, errorText } from "../core/errors.ts";
+import { checkModel } from "../guard/admission.ts";
 import { PUBLIC_OWNER } from "../core/label.ts";
 import {
   type Message,
@@ -376,6 +377,7 @@ async function* runTurn(
     const named = turn.run.model ?? turn.session.model ?? turn.agent.model ??
       (await deps.models.chosen()).model;
     const model = await deps.models.settle(named, deadline.signal);
+    checkModel(turn.authority, model);
     await addSections(turn, model);
     const before = await hookTurn(turn, deadline.signal);
     const looped = before ?? (yield* runLoop(running, model));

@@ -63,8 +63,8 @@ export interface FrontDeps {
   refusals: Pick<Refusals, "note">;
   /** Absent when the configuration names none. */
   password?: Password | undefined;
-  /** Whether a credential that is no device's was ended in this process. */
-  hasEnded(credential: string): boolean;
+  /** Whether what a principal showed, no device's, was ended in this process. */
+  hasEnded(principal: Principal): boolean;
 }
 
 /** The check at the beginning of every socket. */
@@ -200,7 +200,7 @@ export class Front {
       return {
         ...this.#alone(principal),
         credentials: [credential, deviceCredential(row)],
-        isOver: () => this.#on.hasEnded(credential) || devices.isOver(row),
+        isOver: () => this.#on.hasEnded(principal) || devices.isOver(row),
       };
     }
     const { address } = arrival;
@@ -209,11 +209,10 @@ export class Front {
   }
 
   #alone(principal: Principal): Admitted {
-    const { credential } = principal.authority;
     return {
       principal,
-      credentials: [credential],
-      isOver: () => this.#on.hasEnded(credential),
+      credentials: [principal.authority.credential],
+      isOver: () => this.#on.hasEnded(principal),
     };
   }
 

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { AuthorityRecord } from "../core/authority.ts";
+import type { AuthorityRecord, Principal } from "../core/authority.ts";
 import type { Devices, EndListener } from "./devices.ts";
 import type { Standing } from "./pairing.ts";
 import type { Tokens } from "./tokens.ts";
@@ -55,9 +55,9 @@ export class Credentials {
     return stack;
   }
 
-  /** Whether one that is no device's ended in this process. */
-  hasEnded(credential: string): boolean {
-    return this.#on.tokens.hasEnded(credential);
+  /** Whether one that is no device's, or the text shown, ended in this process. */
+  hasEnded({ authority, generation }: Principal): boolean {
+    return this.#on.tokens.hasEnded(authority.credential, generation);
   }
 
   /** Ends those whose time has come. */

@@ -10,6 +10,7 @@
 import type { Authority } from "../core/authority.ts";
 import type { DeviceRole } from "../core/device_methods.ts";
 import { AppError, errorText, ignore } from "../core/errors.ts";
+import { verifySecret } from "../core/secret.ts";
 import type { Log } from "../core/log.ts";
 import type { Clock } from "../core/time.ts";
 import type { AuditEntry } from "../store/audit.ts";
@@ -141,9 +142,8 @@ export class Devices {
       const row = await this.find(device.id, device.role);
       const sha256 = hashToken(text);
       if (row === undefined) return undefined;
-      // Hashes of 256 random bits: how long a comparison takes tells nothing.
-      if (row.token === sha256) return row.tokenNumber;
-      if (row.nextToken !== sha256) return undefined;
+      if (await isSame(row.token, sha256)) return row.tokenNumber;
+      if (!await isSame(row.nextToken, sha256)) return undefined;
       const { nextToken, ...kept } = row;
       const number = row.tokenNumber + 1;
       await this.#commit(
@@ -162,8 +162,8 @@ export class Devices {
   ): Promise<boolean> {
     const row = await this.find(device.id, device.role);
     const sha256 = hashToken(text);
-    // Hashes of 256 random bits: how long a comparison takes tells nothing.
-    return row?.token === sha256 || row?.nextToken === sha256;
+    return await isSame(row?.token, sha256) ||
+      await isSame(row?.nextToken, sha256);
   }
 
   /**
@@ -319,4 +319,11 @@ export function told(
       ...(by === undefined ? {} : { by: by.credential }),
     },
   };
+}
+
+async function isSame(
+  kept: string | undefined,
+  sha256: string,
+): Promise<boolean> {
+  return kept !== undefined && await verifySecret(kept, sha256);
 }

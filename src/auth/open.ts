@@ -71,7 +71,7 @@ export function openIdentity(deps: IdentityDeps): Identity {
     password: deps.password === undefined
       ? undefined
       : new Password(deps.password),
-    hasEnded: (credential) => credentials.hasEnded(credential),
+    hasEnded: (principal) => credentials.hasEnded(principal),
   });
   return {
     authenticator,

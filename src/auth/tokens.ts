@@ -66,6 +66,8 @@ export class Tokens {
   readonly #listeners = new Set<EndListener>();
   /** Ended in this process, whether or not the disk has heard of it. */
   readonly #ended = new Set<string>();
+  /** By credential, the number below which its texts ended in this process. */
+  readonly #textsFrom = new Map<string, number>();
   #endings = 0;
   #last: Promise<unknown> = Promise.resolve();
 
@@ -272,6 +274,12 @@ export class Tokens {
     return { id: row.id, token };
   }
 
+  /** Whether a text is one of a token's; it is not used by being asked. */
+  async holds(id: string, text: string): Promise<boolean> {
+    const row = await this.#store.tokens.find(hashToken(text));
+    return row?.id === id && !this.#isOver(row);
+  }
+
   /** The first use of a token's next text: the one before is over. */
   #settle({ sha256 }: TokenRow): Promise<void> {
     return this.#alone(async () => {
@@ -284,7 +292,9 @@ export class Tokens {
         this.#store.tokens.forgetRow({ sha256: replaces }),
         this.#store.audit.row(told("token.rotated", row)),
       ]);
-      this.#tell(row.id, row.generation);
+      const { id, generation = 0 } = row;
+      this.#textsFrom.set(id, generation);
+      this.#tell(id, generation);
     });
   }
 
@@ -334,12 +344,17 @@ export class Tokens {
   }
 
   /**
-   * Whether a credential was ended in this process, at once. Who keeps something
-   * open for a principal asks again after it began to listen: what ended between
-   * the check and the listening was told to nobody.
+   * Whether a credential, or the text of it that was shown, was ended in this
+   * process, at once. Who keeps something open for a principal asks again after
+   * it began to listen: what ended between the check and the listening was told
+   * to nobody.
+   *
+   * @param generation Which text was shown; absent where that is not known
    */
-  hasEnded(credential: string): boolean {
-    return this.#ended.has(credential);
+  hasEnded(credential: string, generation?: number): boolean {
+    return this.#ended.has(credential) ||
+      generation !== undefined &&
+        generation < (this.#textsFrom.get(credential) ?? 0);
   }
 
   /** Notes a use without waiting; losing one costs nothing. */

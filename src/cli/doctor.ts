@@ -15,6 +15,7 @@ import {
 } from "../ops/local_checks.ts";
 import { positionalsMax, readArgs } from "./args.ts";
 import { fetchReadiness } from "./readiness.ts";
+import type { GatewayClient } from "../remote/client.ts";
 import { connectTrusted, findStateDir } from "./gateway.ts";
 import { locateGateway } from "./locate.ts";
 import { jsonLine, printable } from "./printable.ts";
@@ -147,6 +148,7 @@ async function checkGateway(
     });
     const status = await client.call("status", {});
     const { posture } = status;
+    const pairing = await checkPairing(client);
     const readiness = await fetchReadiness(address).catch((error) => [
       failed("readiness", error),
     ]);
@@ -167,11 +169,34 @@ async function checkGateway(
           fix: "Repair the configuration; the gateway reads it again by itself",
         }],
         checkPosture(posture),
+        ...pairing,
         ...readiness,
       ],
     };
   } catch (error) {
     return { checks: [failed("gateway", error)] };
+  }
+}
+
+/** Devices that wait to be paired, for whoever may answer them. */
+async function checkPairing(client: GatewayClient): Promise<Check[]> {
+  const name = "pairing";
+  try {
+    const { pending } = await client.call("device.pair.list", {});
+    if (pending.length === 0) return [];
+    const shown = pending.slice(0, PROBLEMS_SHOWN).map((one) =>
+      `${one.requestId} from ${one.remoteIp}`
+    );
+    return [{
+      name,
+      state: "warn",
+      detail: `${pending.length} waiting to be paired: ${shown.join(", ")}`,
+      fix: "`carapace device list` shows them: approve what is yours, " +
+        "reject the rest",
+    }];
+  } catch (error) {
+    const isOthers = error instanceof AppError && error.code === "forbidden";
+    return isOthers ? [] : [failed(name, error)];
   }
 }
 

@@ -142,6 +142,8 @@ export interface GatewayDeps {
     presented: { token?: string },
     from: { address: string },
   ): Promise<Principal>;
+  /** Whether what a principal showed ended since; asked once its end is heard. */
+  hasEnded?(principal: Principal): boolean;
   /** Who stands behind a `connect`; without it sockets take only tokens. */
   admit?(params: ConnectParams, arrival: Arrival): Promise<Admitted>;
   /** Devices and how they are paired; absent when there are none. */

@@ -195,6 +195,12 @@ class Room {
     return principal.authority.scopes.has("hooks");
   }
 
+  /** What ended before its call was known to be its was told to nobody. */
+  #checkStanding(principal: Principal): void {
+    if (this.deps.hasEnded?.(principal) !== true) return;
+    throw new AppError("unauthorized", "The credential was revoked");
+  }
+
   /** @param path Decides which headers may carry the token */
   async #authenticate(
     request: Request,
@@ -254,6 +260,7 @@ class Room {
       if (!PUBLIC.has(path) && !isWebhook(request.method, path)) {
         const principal = await this.#authenticate(request, address, path);
         call.identify(principal, load);
+        this.#checkStanding(principal);
         this.#requestRate.take(principal, this.deps.clock.now(), call.rates);
       }
       const response = await this.#app.fetch(request, { call });

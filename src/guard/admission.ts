@@ -31,10 +31,22 @@ export function admit(request: AdmissionRequest): void {
       `This credential may not talk to agent "${agentId}"`,
     );
   }
-  if (model !== undefined && !authority.allowsModel(model)) {
-    throw new AppError(
-      "forbidden",
-      `This credential may not use model "${model}"`,
-    );
-  }
+  if (model !== undefined) checkModel(authority, model);
+}
+
+/**
+ * Whoever chose the model: a key's limits hold for an agent's own one too.
+ *
+ * @throws {AppError} `forbidden`
+ */
+export function checkModel(
+  authority: Pick<Authority, "allowsModel">,
+  model: string,
+): void {
+  if (authority.allowsModel(model)) return;
+  throw new AppError(
+    "forbidden",
+    `This credential may not use model "${model}"`,
+    { hint: "Its token names the models it may use" },
+  );
 }

@@ -10,7 +10,10 @@ import type { GuardDesk } from "../agent/guard_desk.ts";
 import type { Turns } from "../agent/turns.ts";
 import type { Identity } from "../auth/open.ts";
 import type { Tokens } from "../auth/tokens.ts";
+import type { Authority } from "../core/authority.ts";
+import { readTokenFile, writeTokenFile } from "../config/token_file.ts";
 import { AppError } from "../core/errors.ts";
+import { Secret } from "../core/secret.ts";
 import type { ScheduleBus } from "../core/schedule_methods.ts";
 import { VERSION } from "../core/version.ts";
 import { type ChannelActs, channelsOf } from "../gateway/channels.ts";
@@ -82,6 +85,7 @@ export function gatewayDeps(
     ...(safeMode === undefined ? { operations: desk.operations } : {}),
     authenticate: (presented, from) =>
       identity.authenticator.authenticate(presented, from),
+    hasEnded: (principal) => identity.credentials.hasEnded(principal),
     admit: (params, arrival) => identity.front.admit(params, arrival),
     devices: identity,
     onRevoked: (listener) => identity.credentials.onEnded(listener),
@@ -129,7 +133,8 @@ export function gatewayDeps(
         return { id, token };
       },
       list: async () => await tokens.list(),
-      rotate: (named, by) => tokens.rotate(named, by),
+      rotate: (named, by) =>
+        rotateToken(named, { by, tokens, stateDir: options.stateDir }),
       revoke: (id) => tokens.revoke(id),
     },
     status: () => ({
@@ -161,4 +166,19 @@ export function gatewayDeps(
     log,
     portHolder: () => readHolder(options.stateDir),
   };
+}
+
+/** A token's next text; the command line's own goes into its file as well. */
+async function rotateToken(
+  named: string,
+  { by, tokens, stateDir }: { by: Authority; tokens: Tokens; stateDir: string },
+): Promise<{ id: string; token: string }> {
+  // A file that others can read is no token's: it stays as it is.
+  const own = await readTokenFile(stateDir).catch(() => undefined);
+  const made = await tokens.rotate(named, by);
+  // Else the text's first use would lock the command line out.
+  if (own !== undefined && await tokens.holds(made.id, own.reveal())) {
+    await writeTokenFile(stateDir, new Secret(made.token, "rotated"));
+  }
+  return made;
 }

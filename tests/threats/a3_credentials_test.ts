@@ -7,7 +7,13 @@ import {
   pairDevice,
   tokenSocket,
 } from "../fakes/device.ts";
-import type { FakeClient } from "../fakes/gateway_house.ts";
+import { readTokenFile, writeTokenFile } from "../../src/config/token_file.ts";
+import { Secret } from "../../src/core/secret.ts";
+import {
+  type FakeClient,
+  openGatewayHouse,
+  program,
+} from "../fakes/gateway_house.ts";
 import { openRealHouse, type RealHouse } from "../fakes/real_house.ts";
 
 /** A model that begins to speak and never ends. */
@@ -154,6 +160,7 @@ Deno.test("A3: a token's next text works at once, and ends the one before when i
     scopes: ["write"],
   });
   using old = await tokenSocket(house, first.token);
+  const stream = await startStream(house, first.token);
   const { payload: unused } = await owner.call("token.rotate", { id: "phone" });
   const { payload: next } = await owner.call("token.rotate", { id: first.id });
   assert.equal(next.id, first.id);
@@ -174,6 +181,8 @@ Deno.test("A3: a token's next text works at once, and ends the one before when i
   await t.step("its first use closes what the old one opened", async () => {
     using socket = await tokenSocket(house, next.token);
     assert.equal((await soon(old.closed, "socket")).code, 1008);
+    await soon(stream.ended(), "stream");
+    await soon(noRuns(house), "runs");
     using late = await knock(house);
     const { error } = await late.connect({ auth: { token: first.token } });
     assert.equal(error.code, "UNAUTHORIZED");
@@ -213,4 +222,50 @@ Deno.test("A3: an empty list is none, a missing one is the maker's", async () =>
     idempotencyKey: "1",
   });
   assert.equal(error.code, "FORBIDDEN");
+});
+
+Deno.test("A3: what ends between its check and its call is refused, not forgotten", async () => {
+  const ended = new Set<unknown>();
+  const app = program("tok_app");
+  await using house = await openGatewayHouse({
+    deps: {
+      authenticate: () => {
+        // Told while the call is nobody's yet.
+        ended.add(app);
+        house.revoke("tok_app");
+        return Promise.resolve(app);
+      },
+      hasEnded: (principal) => ended.has(principal),
+    },
+  });
+  for (const path of ["/v1/models", "/tools/invoke", "/metrics"]) {
+    const response = await house.get(path);
+    assert.equal(response.status, 401, path);
+    await response.body?.cancel();
+  }
+  assert.equal(house.gateway.counts().inFlight, 0);
+});
+
+Deno.test("A3: the command line's own token is rotated without locking it out", async () => {
+  await using house = await openRealHouse();
+  const cli = await house.house.tokens.create({
+    name: "command line",
+    kind: "owner",
+    scopes: ["admin"],
+  });
+  await writeTokenFile(house.stateDir, new Secret(cli.token, "test"));
+  const inFile = async () =>
+    (await readTokenFile(house.stateDir))?.reveal() ?? "";
+  const other = await house.house.tokens.create({ name: "b", scopes: [] });
+  using owner = await tokenSocket(house, house.owner);
+  await owner.call("token.rotate", { id: other.id });
+  assert.equal(await inFile(), cli.token);
+  const { payload } = await owner.call("token.rotate", { id: "command line" });
+  assert.equal(await inFile(), payload.token);
+  const { mode } = await Deno.stat(`${house.stateDir}/cli-token`);
+  if (mode !== null) assert.equal(mode & 0o777, 0o600);
+  // Used by somebody else first: the command line goes on all the same.
+  using first = await tokenSocket(house, payload.token);
+  using second = await tokenSocket(house, await inFile());
+  assert.ok(first && second);
 });
