@@ -115,11 +115,8 @@ function drained(decoder: Decoder): Promise<void> {
   return promise;
 }
 
-/** Yields a stream's chunks; leaving early cancels it. */
-async function* chunksOf(
-  stream: ReadableStream<Bytes>,
-): AsyncGenerator<Bytes> {
-  const reader = chunkReader(stream);
+/** Yields a reader's chunks; leaving early cancels it. */
+async function* chunksOf(reader: ChunkReader): AsyncGenerator<Bytes> {
   try {
     for (let chunk = await reader.read(); chunk; chunk = await reader.read()) {
       yield chunk;
@@ -139,36 +136,50 @@ export interface BodyEnd {
 }
 
 /**
- * The same bytes, decoded, until a limit: then the stream errors with what
- * `toError` makes of the failure, and the source is closed.
+ * The same bytes, decoded, until a limit or an abort: then the stream errors
+ * with what `toError` makes of the failure, and the source is closed.
+ *
+ * @param options.signal Ends the body while it is waited for. The platform's own
+ * does not always: the signal inside `fetch` follows ours by a weak reference,
+ * which the collector may take once the headers are there.
  */
 export function capBody(
   source: ReadableStream<Bytes>,
   options: BodyLimits & {
     encoding: string | undefined;
+    signal: AbortSignal;
     onEnd(end: BodyEnd): void;
     toFailure(error: unknown): Failure;
     toError(failure: Failure): unknown;
   },
 ): ReadableStream<Bytes> {
-  const { encoding, responseBytesMax, inflateRatioMax } = options;
+  const { encoding, responseBytesMax, inflateRatioMax, signal } = options;
+  const reader = chunkReader(source);
+  const onAbort = () => {
+    reader.cancel(signal.reason).catch(ignore("its reader is told"));
+  };
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
   let wire = 0;
   let bytes = 0;
   let ended = false;
   const end = (whole: boolean, failure?: Failure) => {
     if (ended) return;
     ended = true;
+    signal.removeEventListener("abort", onAbort);
     options.onEnd({ failure, whole, bytes });
   };
   const next = encoding === undefined
-    ? chunkReader(source)
-    : generatorReader(decode(chunksOf(source), encoding, (n) => {
+    ? reader
+    : generatorReader(decode(chunksOf(reader), encoding, (n) => {
       wire += n;
     }));
   return new ReadableStream<Bytes>({
     async pull(controller) {
       try {
         const value = await next.read();
+        // What was cancelled ends like what is whole.
+        signal.throwIfAborted();
         if (value === undefined) {
           end(true);
           controller.close();
@@ -182,7 +193,7 @@ export function capBody(
         ) throw new BodyCut("inflate");
         controller.enqueue(value);
       } catch (error) {
-        const cut = isBadData(error)
+        const cut = isBadData(error) && !signal.aborted
           ? new BodyCut("encoding", { cause: error })
           : error;
         const failure = cut instanceof BodyCut

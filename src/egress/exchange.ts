@@ -296,6 +296,7 @@ function finish(
     body = capBody(answer.body, {
       ...exchange.limits,
       encoding,
+      signal: life.signal,
       onEnd: ({ failure, whole }) => {
         if (failure !== undefined) exchange.onCut(life.rule, failure);
         life.close({ abort: !whole });
