@@ -1,7 +1,7 @@
 /** Promise 10: a chat command that was acknowledged is done, kill -9 or not. */
 import assert from "node:assert/strict";
 import { fakeHouse, request } from "../fakes/house.ts";
-import { says } from "../fakes/models.ts";
+import { Gate, says } from "../fakes/models.ts";
 
 const KEY = "agent:main:main";
 
@@ -38,7 +38,13 @@ async function inDir(story: (dir: string) => Promise<void>): Promise<void> {
 Deno.test("10: /stop that was acknowledged stops, also when the process is killed then", async () => {
   await inDir(async (dir) => {
     const runId = await killed(dir, "/stop");
-    await using house = await fakeHouse({ dir, steps: [says("went on")] });
+    // As a model does, it takes its time: nothing opens this gate.
+    const gate = new Gate();
+    const slow = async function* (_: unknown, signal: AbortSignal) {
+      await gate.pass(signal);
+      yield* says("went on");
+    };
+    await using house = await fakeHouse({ dir, steps: [slow] });
     const open = await house.store.runs.open();
     assert.ok(open.some(({ id }) => id === runId), "it was not stored");
     const turn = open.find(({ id }) => id !== runId);
