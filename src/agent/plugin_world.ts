@@ -9,7 +9,7 @@
  */
 import type { Authority } from "../core/authority.ts";
 import { makeId } from "../core/ids.ts";
-import { join, label, PUBLIC_OWNER } from "../core/label.ts";
+import { join, type Label, label, PUBLIC_OWNER } from "../core/label.ts";
 import type { Log } from "../core/log.ts";
 import { type Inbound, NO_USAGE, type StoredMessage } from "../core/message.ts";
 import type { Clock } from "../core/time.ts";
@@ -49,10 +49,10 @@ export function makePluginWorld(deps: PluginWorldDeps): PluginWorld {
   const telling = new Map<string, Promise<void>>();
   return {
     decide: (act) => decideAct(act, deps),
-    tellOwner: async (plugin, text) => {
+    tellOwner: async (plugin, text, seen) => {
       // One after the other: each takes the next place in the session.
       const mine = (telling.get(plugin) ?? Promise.resolve())
-        .then(() => tell(plugin, text, deps));
+        .then(() => tell({ plugin, text, seen }, deps));
       const settled = mine.catch(() => {});
       telling.set(plugin, settled);
       await mine;
@@ -134,8 +134,7 @@ function decideAct(
 }
 
 async function tell(
-  plugin: string,
-  text: string,
+  { plugin, text, seen }: { plugin: string; text: string; seen: Label },
   { store, clock, onSession }: PluginWorldDeps,
 ): Promise<void> {
   const now = clock.now();
@@ -156,7 +155,10 @@ async function tell(
     joined: PUBLIC_OWNER,
     owner: "owner",
   };
-  const own = label("untrusted", [], { kind: "plugin", ref: plugin, at: now });
+  const own = join(
+    seen,
+    label("untrusted", [], { kind: "plugin", ref: plugin, at: now }),
+  );
   const message: StoredMessage = {
     role: "user",
     parts: [{ kind: "text", text, label: own }],

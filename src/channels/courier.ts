@@ -19,6 +19,7 @@ import {
   showDestination,
 } from "../core/channel.ts";
 import { AppError, errorText } from "../core/errors.ts";
+import { joinAll } from "../core/label.ts";
 import type { Log } from "../core/log.ts";
 import { type Clock, limitSignal } from "../core/time.ts";
 import type { Audit } from "../store/audit.ts";
@@ -327,6 +328,7 @@ export class Courier implements AsyncDisposable {
     const { destination } = before;
     const can = channel.capabilities(destination.account);
     const text = before.parts.map((part) => part.text).join("");
+    const label = joinAll(before.parts.map((part) => part.label));
     const { charsMax, markdown } = before.cut ?? can;
     const written = markdown === "none"
       ? toPlainText(text)
@@ -359,6 +361,7 @@ export class Courier implements AsyncDisposable {
           key,
           destination,
           text,
+          label,
         }));
       }
     } catch (error) {

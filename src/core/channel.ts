@@ -10,6 +10,7 @@
  */
 import { z } from "zod";
 import { AppError, type AppErrorOptions, type ErrorCode } from "./errors.ts";
+import type { Label } from "./label.ts";
 import { Inbound } from "./message.ts";
 
 /** A channel's name: a network's, or `plugin:<id>`. */
@@ -45,6 +46,8 @@ export interface Out {
   key: string;
   destination: Destination;
   text: string;
+  /** Of the whole message; without one it counts as private. */
+  label?: Label;
   /** Aborts when nobody waits for it any longer. */
   signal: AbortSignal;
 }

@@ -15,6 +15,7 @@ import {
   SendError,
 } from "../core/channel.ts";
 import { AppError, errorText, isAbort } from "../core/errors.ts";
+import { join, type Label, label } from "../core/label.ts";
 import type { Inbound } from "../core/message.ts";
 import type { Log } from "../core/log.ts";
 import type { Clock } from "../core/time.ts";
@@ -27,6 +28,9 @@ import type { z } from "zod";
 export function channelName(id: string): string {
   return `plugin:${id}`;
 }
+
+/** A message nobody labelled is the owner's. */
+const PRIVATE = label("untrusted", ["owner"]);
 
 /** How a guest says that it cannot know whether its network took a message. */
 const UNKNOWN = "failed: unknown:";
@@ -61,7 +65,9 @@ export class PluginChannel implements Channel {
     return ["default"];
   }
 
-  async send({ key, destination, text, signal }: Out): Promise<Delivered> {
+  async send(
+    { key, destination, text, label, signal }: Out,
+  ): Promise<Delivered> {
     const { channel } = this.#instance.manifest;
     if (channel === undefined) {
       throw new SendError("forbidden", `"${this.id}" is no channel`, {
@@ -83,6 +89,8 @@ export class PluginChannel implements Channel {
         context: {
           kind: "channel",
           label: guestLabel(this.#instance.id, this.#clock.now()),
+          // To its network it may go; into what it does later it may not.
+          carried: label ?? PRIVATE,
         },
         signal,
       });
@@ -114,7 +122,7 @@ function toSendError(error: unknown): SendError {
 export async function receive(
   instance: Instance,
   event: z.output<(typeof REQUESTS)["carapace_emit"]>,
-  { world, clock }: { world: PluginWorld; clock: Clock },
+  { world, clock, seen }: { world: PluginWorld; clock: Clock; seen: Label },
 ): Promise<Received> {
   const now = clock.now();
   const { name } = event.sender;
@@ -128,7 +136,7 @@ export async function receive(
     mentioned: event.mentioned,
     text: event.text,
     images: [],
-    label: guestLabel(instance.id, now),
+    label: join(guestLabel(instance.id, now), seen),
     receivedAt: now,
   };
   return await world.receive(inbound);

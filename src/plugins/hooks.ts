@@ -20,6 +20,7 @@ import { join, type Label } from "../core/label.ts";
 import type { Log } from "../core/log.ts";
 import type { PluginHook } from "../core/plugin.ts";
 import type { Clock } from "../core/time.ts";
+import type { PluginMark } from "../store/plugins.ts";
 import { guestLabel, type Instance } from "./instance.ts";
 
 const TEXT_CHARS_MAX = 262_144;
@@ -84,8 +85,9 @@ export class PluginHooks implements Hooks {
     for (const seat of this.#at(event.point)) {
       const by = seat.instance.id;
       let answer: HookAnswer;
+      let mark: PluginMark;
       try {
-        answer = await this.#ask(seat, now, signal);
+        ({ answer, mark } = await this.#ask(seat, now, signal));
       } catch (error) {
         signal?.throwIfAborted();
         this.#deps.log("warn", "plugin.hook_failed", {
@@ -98,14 +100,17 @@ export class PluginHooks implements Hooks {
         const reason = `the hook of plugin "${by}" failed: ${errorText(error)}`;
         return { notes, cancelled: { by, reason } };
       }
-      const { note, text, args, cancel } = answer;
+      const { note, text, args } = answer;
+      const cancel = answer.cancel === undefined
+        ? undefined
+        : reasonOf(answer.cancel, mark, now);
       if (note === undefined && text === undefined && args === undefined) {
         if (cancel === undefined) continue;
         return { ...changed, notes, cancelled: { by, reason: cancel } };
       }
       label = join(
         label ?? guestLabel(by, this.#deps.clock.now()),
-        join(guestLabel(by, this.#deps.clock.now()), seen(seat, now)),
+        mark.label,
       );
       if (note !== undefined) notes.push({ by, text: note });
       if (text !== undefined) changed = { ...changed, text };
@@ -142,9 +147,9 @@ export class PluginHooks implements Hooks {
     seat: Seat,
     event: HookEvent,
     signal: AbortSignal | undefined,
-  ): Promise<HookAnswer> {
+  ): Promise<{ answer: HookAnswer; mark: PluginMark }> {
     const { instance, hook } = seat;
-    const { output } = await instance.call({
+    const { output, mark } = await instance.call({
       export: hook.export,
       what: `hook "${hook.point}"`,
       input: JSON.stringify(shown(seat, event)),
@@ -157,14 +162,25 @@ export class PluginHooks implements Hooks {
       },
       ...signal === undefined ? {} : { signal },
     });
-    if (output.trim() === "") return {};
+    if (output.trim() === "") return { answer: {}, mark };
     const answer = HookAnswer.safeParse(parseJson(output, JSON_LIMITS));
     if (!answer.success) {
       throw new AppError("bad_input", "its answer is not a hook's");
     }
     checkMay(hook, answer.data);
-    return answer.data;
+    return { answer: answer.data, mark };
   }
+}
+
+/** A reason is shown without a label: it says nothing its reader may not know. */
+function reasonOf(
+  reason: string,
+  { label: { secrecy } }: PluginMark,
+  { label }: HookEvent,
+): string {
+  return secrecy.every((of) => label.secrecy.includes(of))
+    ? reason
+    : "it does not say why here: it read private data";
 }
 
 function checkMay({ may }: PluginHook, answer: HookAnswer): void {

@@ -279,8 +279,8 @@ export class PluginHost implements AsyncDisposable {
       world,
       clock,
       log,
-      emit: async (event) => {
-        const got = await receive(instance, event, { world, clock });
+      emit: async (event, seen) => {
+        const got = await receive(instance, event, { world, clock, seen });
         return got.accepted
           ? { ok: true, accepted: true }
           : { ok: true, accepted: false, reason: got.reason };

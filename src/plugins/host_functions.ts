@@ -22,6 +22,7 @@ import {
 import type { Capabilities } from "./capabilities.ts";
 import type { PluginLimits } from "./config.ts";
 import type { PluginCall, PluginWorld } from "./context.ts";
+import type { CallInfo } from "./live.ts";
 import { Window } from "./rate.ts";
 
 const JSON_LIMITS = { depthMax: 32, nodesMax: 10_000 };
@@ -149,6 +150,9 @@ const HEADERS_OURS =
 const HEADERS_SHOWN =
   /^(content-type|content-length|date|etag|last-modified|link|location|retry-after|x-request-id|x-ratelimit-.*|ratelimit-.*)$/i;
 
+/** The call an ask belongs to. */
+export type Asking = CallInfo & { context: PluginCall };
+
 /** What the functions are made of. */
 export interface FunctionDeps {
   id: string;
@@ -159,7 +163,10 @@ export interface FunctionDeps {
   egress: Pick<Egress, "door">;
   world: PluginWorld;
   /** A message from this plugin's network. */
-  emit(event: Request<"carapace_emit">): Promise<Answer<"carapace_emit">>;
+  emit(
+    event: Request<"carapace_emit">,
+    seen: Label,
+  ): Promise<Answer<"carapace_emit">>;
   /** A timer was set or taken back. */
   onTimer(): void;
   clock: Clock;
@@ -208,7 +215,7 @@ export class HostFunctions {
   async ask(
     name: string,
     text: string,
-    call: { context: PluginCall; signal: AbortSignal },
+    call: Asking,
   ): Promise<unknown> {
     const has = Object.hasOwn(REQUESTS, name);
     if (!has) throw new AppError("not_found", `There is no function "${name}"`);
@@ -218,20 +225,20 @@ export class HostFunctions {
       case "carapace_http":
         return await this.#http(parse("carapace_http"), call);
       case "carapace_kv_get":
-        return await this.#get(parse("carapace_kv_get").key);
+        return await this.#get(parse("carapace_kv_get").key, call);
       case "carapace_kv_set":
-        return await this.#set(parse("carapace_kv_set"));
+        return await this.#set(parse("carapace_kv_set"), call);
       case "carapace_kv_delete":
-        return await this.#set({ key: parse("carapace_kv_delete").key });
+        return await this.#set({ key: parse("carapace_kv_delete").key }, call);
       case "carapace_kv_list":
-        return await this.#list(parse("carapace_kv_list"));
+        return await this.#list(parse("carapace_kv_list"), call);
       case "carapace_message":
-        return await this.#message(parse("carapace_message"), call.context);
+        return await this.#message(parse("carapace_message"), call);
       case "carapace_schedule":
-        return await this.#schedule(parse("carapace_schedule"));
+        return await this.#schedule(parse("carapace_schedule"), call);
       case "carapace_emit": {
         this.#emits.take();
-        return await this.#deps.emit(parse("carapace_emit"));
+        return await this.#emit(parse("carapace_emit"), call);
       }
     }
   }
@@ -240,7 +247,7 @@ export class HostFunctions {
 
   async #http(
     request: Request<"carapace_http">,
-    call: { context: PluginCall; signal: AbortSignal },
+    call: Asking,
   ): Promise<Answer<"carapace_http">> {
     if (this.#door === undefined) throw notGranted("http");
     this.#requests.take();
@@ -253,7 +260,8 @@ export class HostFunctions {
       what: "http",
       effect: isReading ? "fetch" : "outbound",
       place: url.href,
-      label: call.context.label,
+      // What it was handed for its network may go there.
+      label: { ...call.mark().label, secrecy: call.mark().withheld },
     });
     const bytes = bodyBase64 === undefined
       ? body
@@ -337,14 +345,20 @@ export class HostFunctions {
 
   // --- storage ------------------------------------------------------------
 
-  async #get(key: string): Promise<Answer<"carapace_kv_get">> {
+  async #get(
+    key: string,
+    { show }: Asking,
+  ): Promise<Answer<"carapace_kv_get">> {
     this.#kept.take();
     const { rows, id } = this.#deps;
-    return { ok: true, value: await rows.get(id, key) ?? null };
+    const found = await rows.read(id, key);
+    if (found !== undefined) show(found.mark);
+    return { ok: true, value: found?.value ?? null };
   }
 
   async #set(
     { key, value }: { key: string; value?: string },
+    call: Asking,
   ): Promise<Answer<"carapace_kv_set">> {
     this.#kept.take();
     const { rows, journal, id, can } = this.#deps;
@@ -352,8 +366,12 @@ export class HostFunctions {
       new Map(all.map(({ key, bytes }) => [key, sizeOf(key, bytes)]))
     );
     const used = await this.#used;
-    if (value === undefined) used.delete(key);
-    else {
+    const mark = call.mark();
+    if (value === undefined) {
+      if (!used.has(key)) return { ok: true };
+      if (mark.label.secrecy.length > 0) used.set(key, sizeOf(key, 0));
+      else used.delete(key);
+    } else {
       const before = used.get(key) ?? 0;
       let total = sizeOf(key, byteLength(value)) - before;
       for (const size of used.values()) total += size;
@@ -365,24 +383,27 @@ export class HostFunctions {
       }
       used.set(key, sizeOf(key, byteLength(value)));
     }
-    await journal.commit([rows.keptRow(id, key, value)]);
+    await journal.commit([rows.keptRow(id, key, { value, mark })]);
     return { ok: true };
   }
 
   async #list(
     { prefix, limit }: Request<"carapace_kv_list">,
+    { show }: Asking,
   ): Promise<Answer<"carapace_kv_list">> {
     this.#kept.take();
     const { rows, id } = this.#deps;
     const found = await rows.kept(id, { prefix, limit });
-    return { ok: true, keys: found.map(({ key }) => key) };
+    for (const { mark } of found) show(mark); // a key is data too
+    const there = found.filter(({ isGone }) => !isGone);
+    return { ok: true, keys: there.map(({ key }) => key) };
   }
 
   // --- messages, timers ---------------------------------------------------
 
   async #message(
     request: Request<"carapace_message">,
-    call: PluginCall,
+    { context, mark }: Asking,
   ): Promise<Answer<"carapace_message">> {
     const { to, text, address, key } = request;
     const { can, id, world, clock } = this.#deps;
@@ -393,11 +414,11 @@ export class HostFunctions {
       : can.message.channels.includes(to);
     if (!isAllowed) throw notGranted(`messages to "${to}"`);
     this.#messages.take();
-    const { label } = call;
+    const { label } = mark();
     this.#decide({ what: "message", effect: "message", place: to, label });
-    if (to === "owner") await world.tellOwner(id, text);
+    if (to === "owner") await world.tellOwner(id, text, label);
     else {
-      const reply = to === "reply" ? call.reply : undefined;
+      const reply = to === "reply" ? context.reply : undefined;
       if (to === "reply" && reply === undefined) {
         throw new AppError("bad_input", "nobody wrote: there is no reply");
       }
@@ -415,8 +436,24 @@ export class HostFunctions {
     return { ok: true };
   }
 
+  /** Judged as a request is: it comes in by the network it may be known to. */
+  async #emit(
+    event: Request<"carapace_emit">,
+    { mark }: Asking,
+  ): Promise<Answer<"carapace_emit">> {
+    const { label, withheld } = mark();
+    if (withheld.length > 0) {
+      throw new AppError(
+        "forbidden",
+        `not allowed: it was shown private data of ${withheld.join(", ")}`,
+      );
+    }
+    return await this.#deps.emit(event, label);
+  }
+
   async #schedule(
     { name, inMs, payload }: Request<"carapace_schedule">,
+    call: Asking,
   ): Promise<Answer<"carapace_schedule">> {
     const { can, rows, journal, id, clock, onTimer } = this.#deps;
     if (can.schedule === undefined) throw notGranted("schedule");
@@ -436,7 +473,7 @@ export class HostFunctions {
       const due = clock.now() + inMs;
       await journal.commit([
         ...before,
-        rows.timerRow({ id, name, due, payload }),
+        rows.timerRow({ id, name, due, payload, mark: call.mark() }),
       ]);
     }
     onTimer();

@@ -19,10 +19,10 @@ import {
   userFunctions,
 } from "./capabilities.ts";
 import type { PluginLimits } from "./config.ts";
-import type { PluginCall } from "./context.ts";
+import { markOf, type PluginCall } from "./context.ts";
 import { type FunctionDeps, HostFunctions } from "./host_functions.ts";
 import { exportsOf, toolName } from "./package.ts";
-import { Runner, type RunnerResult } from "./runner.ts";
+import { type MarkedResult, Runner, type RunnerResult } from "./runner.ts";
 import { toInputSchema } from "./schema.ts";
 
 /** Lines of a plugin's log that are kept. */
@@ -97,8 +97,11 @@ export class Instance implements Disposable {
       wasi: can.wasi,
       config: can.config,
       limits,
-      ask: (name, text, { context, signal }) =>
-        functions.ask(name, text, { context: context as PluginCall, signal }),
+      ask: (name, text, call) =>
+        functions.ask(name, text, {
+          ...call,
+          context: call.context as PluginCall,
+        }),
       onLog: (level, text) => {
         this.note(level, text);
         log("debug", "plugin.log", { plugin: id, level, chars: text.length });
@@ -122,10 +125,13 @@ export class Instance implements Disposable {
   }
 
   /** Calls an export. @throws {AppError} with the cause */
-  async call(call: InstanceCall): Promise<RunnerResult> {
+  async call(call: InstanceCall): Promise<MarkedResult> {
     let outcome: "done" | "failed" = "failed";
     try {
-      const result = await this.#runner.call(call);
+      const result = await this.#runner.call({
+        ...call,
+        mark: markOf(call.context),
+      });
       outcome = "done";
       return result;
     } finally {
@@ -159,14 +165,19 @@ export class Instance implements Disposable {
       result: { integrity: "untrusted", secrecy: offered.result.secrecy },
       destinations,
       run: async (input, context) => {
-        const { output } = await this.call({
+        const { output, mark } = await this.call({
           export: offered.export,
           what: `tool "${name}"`,
           input: JSON.stringify(input),
           context: { kind: "tool", label: context.label },
           signal: context.signal,
         });
-        return { text: output, label: guestLabel(id, context.now()) };
+        // What the conversation holds its results hold in any case.
+        const secrecy = mark.label.secrecy.filter((of) =>
+          !context.label.secrecy.includes(of)
+        );
+        const label = guestLabel(id, context.now());
+        return { text: output, label: { ...label, secrecy } };
       },
     });
   }
@@ -200,13 +211,14 @@ export class Instance implements Disposable {
         }`,
       );
     }
-    return await this.call({
+    const { output, fuel, ms } = await this.call({
       export: offered.export,
       what,
       input: JSON.stringify(parsed.data),
       context: { kind: "owner", label: options.label },
       ...options.signal === undefined ? {} : { signal: options.signal },
     });
+    return { output, fuel, ms };
   }
 
   [Symbol.dispose](): void {

@@ -3,12 +3,14 @@
  * what it asks for.
  *
  * Never: a worker has a permission but the two names it looks at, and for WASI
- * the empty device.
+ * the empty device; what it was shown is forgotten before it is.
  *
  * @module
  */
 import { AppError, errorText } from "../core/errors.ts";
+import { PUBLIC_OWNER } from "../core/label.ts";
 import type { Log } from "../core/log.ts";
+import { joinMarks, type PluginMark } from "../store/plugins.ts";
 import { NULL_DEVICE } from "./config.ts";
 import type { FromWorker, LoadOrder, ToWorker } from "./wire.ts";
 
@@ -29,6 +31,10 @@ export interface CallInfo {
   /** Handed in by the caller of the plugin, handed back to the host's functions. */
   context: unknown;
   signal: AbortSignal;
+  /** What the guest was shown since it was made, this call's own with it. */
+  mark(): PluginMark;
+  /** The guest is shown something more. Before it is handed over. */
+  show(mark: PluginMark): void;
 }
 
 /** One call. */
@@ -36,6 +42,8 @@ export interface RunnerCall {
   export: string;
   what: string;
   input: string;
+  /** What this call shows the guest. */
+  mark: PluginMark;
   context?: unknown;
   signal?: AbortSignal;
 }
@@ -96,6 +104,8 @@ export class Live {
     | undefined;
   #ids = 0;
   #isEnded = false;
+  // A guest keeps its memory between calls: this only ever rises.
+  #mark: PluginMark = { label: PUBLIC_OWNER, withheld: [] };
 
   constructor(options: LiveOptions) {
     this.#options = options;
@@ -112,6 +122,11 @@ export class Live {
       this.#fail(`its worker failed: ${event.message.slice(0, 300)}`);
     };
     this.#worker.onmessageerror = () => this.#fail("its worker was not heard");
+  }
+
+  /** What this guest was shown since it was made. */
+  get mark(): PluginMark {
+    return this.#mark;
   }
 
   async load(order: LoadOrder): Promise<WebAssembly.Module> {
@@ -139,7 +154,12 @@ export class Live {
       FromWorker & { kind: "done" | "failed" }
     >();
     const { what, context, input } = call;
-    this.#current = { id, info: { what, context, signal }, done };
+    const show = (mark: PluginMark) => {
+      this.#mark = joinMarks(this.#mark, mark);
+    };
+    show(call.mark);
+    const mark = () => this.#mark;
+    this.#current = { id, info: { what, context, signal, mark, show }, done };
     this.#send({ kind: "call", id, export: call.export, input, fuel });
     return await done.promise;
   }

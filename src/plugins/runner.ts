@@ -5,12 +5,15 @@
  * A worker that is busy cannot be stopped on this platform, so the time limit
  * here only gives up on it; what ends it is its fuel.
  *
- * Never: a call without an end; a guest that trapped is called again.
+ * Never: a call without an end; a guest that trapped is called again; a guest is
+ * called that was shown something more private than the call.
  *
  * @module
  */
 import { AppError, errorText } from "../core/errors.ts";
+import type { PluginMark } from "../store/plugins.ts";
 import { NULL_DEVICE, type PluginLimits } from "./config.ts";
+import { isWithin } from "./context.ts";
 import type { MeterImport } from "./imports.ts";
 import {
   after,
@@ -39,6 +42,11 @@ export interface RunnerResult {
   output: string;
   fuel: number;
   ms: number;
+}
+
+/** With what the guest had been shown when it answered. */
+export interface MarkedResult extends RunnerResult {
+  mark: PluginMark;
 }
 
 /** What a call failed with, for its caller. `fuel` is what it had used. */
@@ -112,8 +120,13 @@ export class Runner implements Disposable {
    * @throws {AppError} with the cause: `rate_limited` when the queue is full,
    * `timeout`, `upstream` for a trap or the guest's own error
    */
-  async call(call: RunnerCall): Promise<RunnerResult> {
+  async call(call: RunnerCall): Promise<MarkedResult> {
     using _turn = await this.#enter(call.signal);
+    // Its memory would bring what it was shown into a call that may say it.
+    const before = this.#worker;
+    if (before !== undefined && !isWithin(before.mark, call.mark)) {
+      this.#drop(before);
+    }
     const live = await this.#live();
     call.signal?.throwIfAborted();
     const { callMs, fuel } = this.#options.limits;
@@ -150,11 +163,12 @@ export class Runner implements Disposable {
     live: Live,
     done: FromWorker & { kind: "done" | "failed" },
     { call, ms }: { call: RunnerCall; ms: number },
-  ): RunnerResult {
+  ): MarkedResult {
     if (done.kind === "done") {
-      return { output: done.output, fuel: done.fuel, ms };
+      return { output: done.output, fuel: done.fuel, ms, mark: live.mark };
     }
-    const { failure, message, fuel } = done;
+    const { failure, fuel } = done;
+    const message = this.#wordsOf(done.message, live.mark, call.mark);
     const { limits } = this.#options;
     switch (failure) {
       case "error":
@@ -177,6 +191,14 @@ export class Runner implements Disposable {
         throw callFailure(why, { fuel });
       }
     }
+  }
+
+  /** A failure has no label of its own: it says nothing its caller may not know. */
+  #wordsOf(message: string, seen: PluginMark, asked: PluginMark): string {
+    if (isWithin(seen, asked)) return message;
+    this.#options.onLog("error", message);
+    const isUnknown = message.startsWith("unknown:");
+    return `${isUnknown ? "unknown: " : ""}why is in its log`;
   }
 
   #trapped(live: Live, why: string): void {

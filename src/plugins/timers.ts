@@ -78,13 +78,13 @@ export class Timers implements Disposable {
     const { id, can } = this.#instance;
     if (can.schedule === undefined) return;
     await journal.commit([rows.timerDeletion(timer)]);
-    const { name, due, payload } = timer;
+    const { name, due, payload, mark: asked } = timer;
     try {
       await this.#instance.call({
         export: can.schedule.export,
         what: `timer "${name}"`,
         input: JSON.stringify({ name, due, payload }),
-        context: { kind: "timer", label: guestLabel(id, clock.now()) },
+        context: { kind: "timer", label: guestLabel(id, clock.now()), asked },
         signal: this.#ending.signal,
       });
     } catch (error) {

@@ -185,7 +185,7 @@ async function ask(
   webhook: PluginWebhook,
   request: WebhookRequest,
 ): Promise<Response> {
-  const { output } = await instance.call({
+  const { output, mark } = await instance.call({
     export: webhook.export,
     what: `webhook "${webhook.name}"`,
     input: JSON.stringify(toInput(webhook, request)),
@@ -195,6 +195,12 @@ async function ask(
     },
     signal: request.signal,
   });
+  if (mark.label.secrecy.length > 0) {
+    // It was taken, so it is not to be sent again; nobody outside learns more.
+    const why = `it read private data of ${mark.label.secrecy.join(", ")}`;
+    instance.note("warn", `webhook "${webhook.name}": not answered, ${why}`);
+    return new Response("");
+  }
   const answer = output.trim() === ""
     ? WebhookAnswer.parse({})
     : readAnswer(output, webhook.name);

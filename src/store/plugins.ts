@@ -10,6 +10,7 @@
  */
 import { z } from "zod";
 import { AppError } from "../core/errors.ts";
+import { join, Label } from "../core/label.ts";
 import { PluginId } from "../core/plugin.ts";
 import type { KvJournal, Row } from "./journal.ts";
 import { makeKey, sha256HexSync } from "./keys.ts";
@@ -54,7 +55,46 @@ const BlobHead = z.strictObject({
   bytes: z.int().positive(),
   pieces: z.int().positive(),
 });
-const Kept = z.strictObject({ value: z.string().max(PLUGIN_VALUE_CHARS_MAX) });
+/** What a plugin was shown, and so what may be in all it does and keeps. */
+export const PluginMark = z.strictObject({
+  /** All of it. */
+  label: Label,
+  /**
+   * Whose private data may not go to its own network: without the messages it
+   * was handed to carry there, which were decided before.
+   */
+  withheld: z.array(z.string().max(128)).max(64).readonly(),
+});
+export type PluginMark = z.infer<typeof PluginMark>;
+
+/** Of a row of a time before rows had labels: the owner's, in anybody's words. */
+const UNMARKED: PluginMark = {
+  label: { integrity: "untrusted", secrecy: ["owner"], origins: [] },
+  withheld: ["owner"],
+};
+
+/** What was shown both. */
+export function joinMarks(a: PluginMark, b: PluginMark): PluginMark {
+  return {
+    label: join(a.label, b.label),
+    withheld: [...new Set([...a.withheld, ...b.withheld])].sort(),
+  };
+}
+
+const Kept = z.strictObject({
+  /** Null for a row that was deleted by who was shown something private. */
+  value: z.string().max(PLUGIN_VALUE_CHARS_MAX).nullable(),
+  mark: PluginMark.default(UNMARKED),
+});
+
+/** A row a plugin keeps, without its value. */
+export interface KeptRow {
+  key: string;
+  bytes: number;
+  mark: PluginMark;
+  /** It was deleted; that it was is as private as its mark says. */
+  isGone: boolean;
+}
 
 /** One call a plugin asked for. */
 export const PluginTimer = z.strictObject({
@@ -62,6 +102,8 @@ export const PluginTimer = z.strictObject({
   name: z.string().max(64),
   due: z.int(),
   payload: z.string().max(16_384),
+  /** What the plugin had been shown when it asked. */
+  mark: PluginMark.default(UNMARKED),
 });
 export type PluginTimer = z.infer<typeof PluginTimer>;
 
@@ -194,32 +236,53 @@ export class Plugins {
   // --- what a plugin keeps ------------------------------------------------
 
   async get(id: string, key: string): Promise<string | undefined> {
-    return (await this.#values.find(makeKey("plugin_kv", id, key), Kept))
-      ?.value;
+    return (await this.read(id, key))?.value ?? undefined;
   }
 
-  /** The row that keeps a value, or forgets it. */
-  keptRow(id: string, key: string, value: string | undefined): Row {
+  /** A value, null for a deleted one, and what was in force when it was kept. */
+  async read(
+    id: string,
+    key: string,
+  ): Promise<{ value: string | null; mark: PluginMark } | undefined> {
+    return await this.#values.find(makeKey("plugin_kv", id, key), Kept);
+  }
+
+  /**
+   * The row that keeps a value, or forgets it. What was deleted by who was shown
+   * something private leaves a row: a key that is missing says something too.
+   */
+  keptRow(
+    id: string,
+    key: string,
+    kept: { value: string | undefined; mark: PluginMark },
+  ): Row {
+    const { value = null, mark } = kept;
+    const isNothing = value === null && mark.label.secrecy.length === 0;
     return {
       key: makeKey("plugin_kv", id, key),
-      value: value === undefined ? undefined : Kept.parse({ value }),
+      value: isNothing ? undefined : Kept.parse({ value, mark }),
     };
   }
 
-  /** Keys and the bytes of their values, in order. */
+  /** Rows and the bytes of their values, in order; deleted ones count for no limit. */
   async kept(
     id: string,
     options: { prefix?: string; limit: number },
-  ): Promise<{ key: string; bytes: number }[]> {
-    const all: { key: string; bytes: number }[] = [];
+  ): Promise<KeptRow[]> {
+    const all: KeptRow[] = [];
+    let left = options.limit;
     const prefix = makeKey("plugin_kv", id);
     for await (const { key, value } of this.#values.list({ prefix }, Kept)) {
       const name = String(key[3]);
       if (!name.startsWith(options.prefix ?? "")) continue;
-      if (all.length >= options.limit) break;
+      if (left <= 0) break;
+      const isGone = value.value === null;
+      if (!isGone) left--;
       all.push({
         key: name,
-        bytes: new TextEncoder().encode(value.value).length,
+        bytes: new TextEncoder().encode(value.value ?? "").length,
+        mark: value.mark,
+        isGone,
       });
     }
     return all;

@@ -361,7 +361,11 @@ Deno.test("the world of plugins: who is paired, what the owner is told, what may
     assert.equal(session?.joined.integrity, "peer");
   });
   await t.step("what the owner is told is stored, in order", async () => {
-    await Promise.all(["1", "2", "3"].map((n) => world.tellOwner("gh", n)));
+    await Promise.all(
+      ["1", "2", "3"].map((n) =>
+        world.tellOwner("gh", n, label("untrusted", []))
+      ),
+    );
     const key = "agent:main:hook:plugin-gh";
     const session = await house.store.sessions.find(key);
     assert.deepEqual([session?.seq, session?.joined.integrity], [
