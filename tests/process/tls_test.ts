@@ -95,7 +95,11 @@ Deno.test("the command line of another machine trusts a gateway once it is told"
         (line) => line.includes("restarting with"),
         gateway.proc.err,
       );
-      const ran = await status("--token", tokenFile);
+      let ran = await status("--token", tokenFile);
+      // For a moment nobody listens.
+      while (ran.code === EXIT.unreachable) {
+        ran = await status("--token", tokenFile);
+      }
       assert.equal(ran.code, EXIT.ok, ran.err);
     },
   );
