@@ -9,7 +9,7 @@ const first = new TextEncoder().encode("one");
 for (const encoding of [undefined, "gzip"]) {
   Deno.test(`capBody() ends by its signal, although its source does not (${encoding})`, async () => {
     const controller = new AbortController();
-    const why = new Error("stopped");
+    const why = new DOMException("stopped", "AbortError");
     let cancelled: unknown;
     const source = new ReadableStream<Bytes>({
       // One chunk, then silence: as a fetch whose own signal was collected.
