@@ -6,38 +6,18 @@ import assert from "node:assert/strict";
 import { channel } from "../../src/cli/channel.ts";
 import { outbox } from "../../src/cli/outbox.ts";
 import { send } from "../../src/cli/send.ts";
-import type { Io, Roof, Verb } from "../../src/cli/verb.ts";
+import type { Roof, Verb } from "../../src/cli/verb.ts";
 import { CHANNEL_METHODS } from "../../src/core/channel_methods.ts";
 import { METHODS } from "../../src/core/methods.ts";
 import { Secret } from "../../src/core/secret.ts";
-import { systemClock } from "../../src/core/time.ts";
 import { type AnyFrame, FakeClient } from "../fakes/gateway_house.ts";
 import { openRealHouse } from "../fakes/real_house.ts";
+import { io } from "../fakes/io.ts";
 import { say } from "../fakes/vendor.ts";
 import { webhookReceiver } from "../fakes/webhook_receiver.ts";
 import { until } from "../process/processes.ts";
 
 const roof = {} as Roof;
-
-function io(
-  args: string[],
-  env: Record<string, string>,
-): Io & { text(): string } {
-  let text = "";
-  return {
-    args,
-    env: { get: (name) => env[name] },
-    clock: systemClock,
-    out: (more) => void (text += more),
-    err: (more) => void (text += more),
-    isTerminal: false,
-    color: false,
-    stdin: new ReadableStream(),
-    stdinIsTerminal: false,
-    onInterrupt: () => ({ [Symbol.dispose]: () => {} }),
-    text: () => text,
-  };
-}
 
 async function connect(url: string, token: string): Promise<FakeClient> {
   const client = new FakeClient(`${url.replace("http", "ws")}/ws`);

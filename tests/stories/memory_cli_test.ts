@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { mcp } from "../../src/cli/mcp.ts";
 import { memory } from "../../src/cli/memory.ts";
-import type { Io, Roof, Verb } from "../../src/cli/verb.ts";
+import type { Roof, Verb } from "../../src/cli/verb.ts";
 import { label } from "../../src/core/label.ts";
 import { silentLog } from "../../src/core/log.ts";
 import { Secret } from "../../src/core/secret.ts";
@@ -15,30 +15,11 @@ import { Settings } from "../../src/settings.ts";
 import { fakeMcp } from "../fakes/mcp.ts";
 import { fakeOpenai } from "../fakes/openai.ts";
 import { authority } from "../fakes/tools.ts";
+import { io } from "../fakes/io.ts";
 import { say } from "../fakes/vendor.ts";
 import { freePort, scratch, until } from "../process/processes.ts";
 
 const roof = {} as Roof;
-
-function io(
-  args: string[],
-  env: Record<string, string>,
-): Io & { text(): string } {
-  let text = "";
-  return {
-    args,
-    env: { get: (name) => env[name] },
-    clock: systemClock,
-    out: (more) => void (text += more),
-    err: (more) => void (text += more),
-    isTerminal: false,
-    color: false,
-    stdin: new ReadableStream(),
-    stdinIsTerminal: false,
-    onInterrupt: () => ({ [Symbol.dispose]: () => {} }),
-    text: () => text,
-  };
-}
 
 Deno.test("what a model remembers, the owner lists, searches, exports and forgets", async (t) => {
   await using folder = await scratch();
