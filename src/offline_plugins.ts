@@ -10,7 +10,7 @@ import type { Env } from "./config/env.ts";
 import { storeKey } from "./config/store_key.ts";
 import { AppError } from "./core/errors.ts";
 import { silentLog } from "./core/log.ts";
-import { PLUGIN_METHODS } from "./core/plugin_methods.ts";
+import { PLUGIN_METHODS } from "./core/methods/plugin.ts";
 import type { Clock } from "./core/time.ts";
 import type { Tool } from "./core/tool.ts";
 import { makeEgress } from "./egress/egress.ts";

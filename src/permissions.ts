@@ -9,7 +9,7 @@
  */
 import { agentNeeds } from "./agent/config.ts";
 import { resolve } from "node:path";
-import { rulesFileOf } from "./cli/policy_file.ts";
+import { rulesFileOf } from "./cli/verbs/policy_file.ts";
 import { takeTarget, type Target } from "./cli/target.ts";
 import { channelNeeds } from "./channels/config.ts";
 import type { Grant } from "./cli/verb.ts";

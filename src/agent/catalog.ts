@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { CatalogTool } from "../core/catalog_methods.ts";
+import type { CatalogTool } from "../core/methods/catalog.ts";
 import type { MethodOutput } from "../core/methods.ts";
 import type { Tool } from "../core/tool.ts";
 import { effectiveEffect } from "../guard/decide.ts";

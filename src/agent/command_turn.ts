@@ -17,8 +17,8 @@ import type { Session } from "../store/sessions.ts";
 import { type CommandContext, findCommand, runCommand } from "./commands.ts";
 import { deliveryRows, noticeOf } from "./delivery.ts";
 import type { AgentDeps } from "./deps.ts";
-import type { Operations } from "./operations.ts";
-import type { Actor } from "./session_desk.ts";
+import type { Operations } from "./sessions/operations.ts";
+import type { Actor } from "./sessions/session_desk.ts";
 
 /** How long /stop waits for what it stops. */
 const STOP_MS = 5_000;

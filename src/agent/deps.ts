@@ -23,7 +23,7 @@ import type {
   Binding,
   SessionsConfig,
 } from "./config.ts";
-import type { ContextSources } from "./sections.ts";
+import type { ContextSources } from "./context/sections.ts";
 
 /** One call, before its model is known by the vendor's name. */
 export type ModelCall = Omit<ModelRequest, "model"> & {

@@ -27,15 +27,15 @@ import { Deadline } from "./deadline.ts";
 import type { AgentDeps } from "./deps.ts";
 import { hookMessage } from "./hooking.ts";
 import { Lanes, Slots } from "./lanes.ts";
-import { Openings } from "./openings.ts";
-import { Operations } from "./operations.ts";
-import { Pasts } from "./pasts.ts";
+import { Openings } from "./sessions/openings.ts";
+import { Operations } from "./sessions/operations.ts";
+import { Pasts } from "./context/pasts.ts";
 import { Holders, isPlain, Waiting } from "./queue.ts";
 import { payerOf } from "./metered.ts";
 import { Rings } from "./ring.ts";
 import { agentFor, sessionKeyFor, type Whence } from "./route.ts";
-import { TranscriptSearch } from "./search.ts";
-import { SessionDesk } from "./session_desk.ts";
+import { TranscriptSearch } from "./sessions/search.ts";
+import { SessionDesk } from "./sessions/session_desk.ts";
 import { type Desk, type Taken, takeTurn } from "./take_turn.ts";
 import type {
   RunOutcome,

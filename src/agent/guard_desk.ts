@@ -14,7 +14,7 @@ import type {
   GUARD_METHODS,
   PendingApproval,
   RememberedLine,
-} from "../core/guard_methods.ts";
+} from "../core/methods/guard.ts";
 import { sha256Hex } from "../core/ids.ts";
 import { joinAll, type Label } from "../core/label.ts";
 import type { Message, StoredMessage } from "../core/message.ts";
@@ -29,7 +29,7 @@ import {
 import { contextFacts } from "../guard/facts.ts";
 import { type GuardRules, toolFacts, toRules } from "../guard/rules.ts";
 import type { Session } from "../store/sessions.ts";
-import { summaryMessages } from "./context.ts";
+import { summaryMessages } from "./context/context.ts";
 import type { AgentDeps } from "./deps.ts";
 
 type Output<M extends keyof typeof GUARD_METHODS> = z.infer<

@@ -12,7 +12,7 @@ import type { Label } from "../core/label.ts";
 import type { ToolCallPart } from "../core/message.ts";
 import type { TurnEvent, TurnEventBody } from "../core/turn.ts";
 import { runCalls } from "./calls.ts";
-import { pendingCalls } from "./context.ts";
+import { pendingCalls } from "./context/context.ts";
 import { type LoopEnd, replyDecision } from "./loop.ts";
 import type { Running } from "./turn.ts";
 import type { NamedCall, TurnRequest, Turns } from "./turns.ts";

@@ -28,8 +28,8 @@ import { type Remembered, sourcesOf } from "../guard/remembered.ts";
 import { rulesHash, toolFacts } from "../guard/rules.ts";
 import { visible } from "../guard/screen/normalise.ts";
 import type { Row } from "../store/journal.ts";
-import { summaryMessages } from "./context.ts";
-import { sectionMessages } from "./sections.ts";
+import { summaryMessages } from "./context/context.ts";
+import { sectionMessages } from "./context/sections.ts";
 import type { Turn } from "./turn.ts";
 
 /** A call that was judged. */

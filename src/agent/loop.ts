@@ -20,11 +20,11 @@ import { decideReply, type Decision } from "../guard/decide.ts";
 import { normalUrl } from "../guard/destinations.ts";
 import { ReplyFilter } from "../guard/screen/reply.ts";
 import { askReply, runCalls } from "./calls.ts";
-import { pendingCalls } from "./context.ts";
+import { pendingCalls } from "./context/context.ts";
 import { holdsReply } from "./hooking.ts";
 import { factsOf } from "./judging.ts";
 import { inputTokensOf, meteredStream } from "./metered.ts";
-import { assembleTurn, makeRoom } from "./overflow.ts";
+import { assembleTurn, makeRoom } from "./context/overflow.ts";
 import type { Running, Turn } from "./turn.ts";
 
 /** How the loop came out, when it did not throw. */

@@ -18,7 +18,7 @@ import type { Hold, Spending } from "../guard/spending.ts";
 import type { Run } from "../store/runs.ts";
 import type { UsageOwner } from "../store/usage.ts";
 import type { ModelCall, Models } from "./deps.ts";
-import { estimateAll, estimateText } from "./tokens.ts";
+import { estimateAll, estimateText } from "./context/tokens.ts";
 import type { Turn } from "./turn.ts";
 
 /** What a guess of the input may be short of, in shares of it. */

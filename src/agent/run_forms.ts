@@ -11,7 +11,7 @@ import { NO_USAGE } from "../core/message.ts";
 import type { TurnEvent } from "../core/turn.ts";
 import type { Run } from "../store/runs.ts";
 import type { Session } from "../store/sessions.ts";
-import { kindOf } from "./session_desk.ts";
+import { kindOf } from "./sessions/session_desk.ts";
 import { inputParts } from "./take_turn.ts";
 import type { RunOutcome, TurnRequest } from "./turns.ts";
 

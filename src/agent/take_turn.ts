@@ -22,7 +22,7 @@ import type { Row } from "../store/journal.ts";
 import type { Run } from "../store/runs.ts";
 import type { Session } from "../store/sessions.ts";
 import { abandonedResults } from "./calls.ts";
-import { charsOfWindow, pendingCalls } from "./context.ts";
+import { charsOfWindow, pendingCalls } from "./context/context.ts";
 import type { Deadline } from "./deadline.ts";
 import { deliveryRows, noticeOf } from "./delivery.ts";
 import type { AgentDeps, AgentSettings } from "./deps.ts";
@@ -30,8 +30,8 @@ import { runInvoked, toCallPart } from "./invoke.ts";
 import type { Lanes, Slots } from "./lanes.ts";
 import { hookReply, hookSteering, hookTurn } from "./hooking.ts";
 import { type LoopEnd, replyFilter, runLoop } from "./loop.ts";
-import type { Past, Pasts } from "./pasts.ts";
-import { gatherSections, isPrivateTo } from "./sections.ts";
+import type { Past, Pasts } from "./context/pasts.ts";
+import { gatherSections, isPrivateTo } from "./context/sections.ts";
 import { Place } from "./place.ts";
 import {
   type Holders,

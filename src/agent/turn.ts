@@ -23,7 +23,7 @@ import type { Summary } from "../store/summaries.ts";
 import type { AgentConfig } from "./config.ts";
 import type { AgentDeps, AgentSettings } from "./deps.ts";
 import type { Deadline } from "./deadline.ts";
-import { NO_SECTIONS, type Sections } from "./sections.ts";
+import { NO_SECTIONS, type Sections } from "./context/sections.ts";
 
 /** What a turn holds while it runs; given back while it waits for an approval. */
 export interface Seat {

@@ -11,7 +11,7 @@
  * @module
  */
 import type { Principal } from "../core/authority.ts";
-import type { NodeAbilities } from "../core/device_methods.ts";
+import type { NodeAbilities } from "../core/methods/device.ts";
 import { AppError } from "../core/errors.ts";
 import type { ConnectParams } from "../core/protocol.ts";
 import type { DeviceRow } from "../store/devices.ts";

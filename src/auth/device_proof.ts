@@ -11,7 +11,7 @@
  *
  * @module
  */
-import { DEVICES } from "../core/device_methods.ts";
+import { DEVICES } from "../core/methods/device.ts";
 import { sha256Hex } from "../core/ids.ts";
 import type { ConnectParams } from "../core/protocol.ts";
 

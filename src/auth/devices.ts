@@ -8,7 +8,7 @@
  * @module
  */
 import type { Authority } from "../core/authority.ts";
-import type { DeviceRole } from "../core/device_methods.ts";
+import type { DeviceRole } from "../core/methods/device.ts";
 import { AppError, errorText, ignore } from "../core/errors.ts";
 import { verifySecret } from "../core/secret.ts";
 import type { Log } from "../core/log.ts";

@@ -15,7 +15,7 @@ import {
   type OpenInvite,
   type PairedDevice,
   type PairRequest,
-} from "../core/device_methods.ts";
+} from "../core/methods/device.ts";
 import { AppError } from "../core/errors.ts";
 import { makeId } from "../core/ids.ts";
 import type { ConnectParams } from "../core/protocol.ts";

@@ -6,26 +6,26 @@
  */
 import { z } from "zod";
 import type { Scope } from "./authority.ts";
-import { DEVICE_METHODS } from "./device_methods.ts";
+import { DEVICE_METHODS } from "./methods/device.ts";
 import { SessionKey } from "./ids.ts";
-import { CATALOG_METHODS } from "./catalog_methods.ts";
-import { CHANNEL_METHODS } from "./channel_methods.ts";
-import { CONFIG_METHODS } from "./config_methods.ts";
-import { GUARD_METHODS } from "./guard_methods.ts";
-import { NODE_METHODS } from "./node_methods.ts";
-import { OPS_METHODS } from "./ops_methods.ts";
-import { PLUGIN_METHODS } from "./plugin_methods.ts";
-import { SCHEDULE_METHODS } from "./schedule_methods.ts";
+import { CATALOG_METHODS } from "./methods/catalog.ts";
+import { CHANNEL_METHODS } from "./methods/channel.ts";
+import { CONFIG_METHODS } from "./methods/config.ts";
+import { GUARD_METHODS } from "./methods/guard.ts";
+import { NODE_METHODS } from "./methods/node.ts";
+import { OPS_METHODS } from "./methods/ops.ts";
+import { PLUGIN_METHODS } from "./methods/plugin.ts";
+import { SCHEDULE_METHODS } from "./methods/schedule.ts";
 import { Usage } from "./message.ts";
-import { SESSION_METHODS, SessionSummary } from "./session_methods.ts";
-import { TOOL_METHODS } from "./tool_methods.ts";
+import { SESSION_METHODS, SessionSummary } from "./methods/session.ts";
+import { TOOL_METHODS } from "./methods/tool.ts";
 import { RunId } from "./turn.ts";
 
 export {
   ContextAccount,
   type SessionMethod,
   SessionSummary,
-} from "./session_methods.ts";
+} from "./methods/session.ts";
 
 /** One method's contract. */
 export interface MethodContract {

@@ -26,17 +26,17 @@ import type { Spending } from "../guard/spending.ts";
 import type { UsageDesk } from "../guard/usage_desk.ts";
 import type { Responses } from "../store/responses.ts";
 import type { GatewayConfig } from "./config.ts";
-import type { DeviceDesk } from "./devices.ts";
-import type { ConfigActs } from "./config_methods.ts";
+import type { DeviceDesk } from "./methods/devices.ts";
+import type { ConfigActs } from "./methods/config.ts";
 import type { GatewayLimits } from "./limits.ts";
-import type { ChannelActs } from "./channels.ts";
-import type { GuardActs } from "./guard_methods.ts";
-import type { NodeDesk } from "./nodes.ts";
-import type { AuditBook, LogTail } from "./ops.ts";
+import type { ChannelActs } from "./methods/channels.ts";
+import type { GuardActs } from "./methods/guard.ts";
+import type { NodeDesk } from "./methods/nodes.ts";
+import type { AuditBook, LogTail } from "./methods/ops.ts";
 import type { PluginDesk } from "./plugins.ts";
-import type { ScheduleBus } from "../core/schedule_methods.ts";
-import type { ToolsDesk } from "./tools.ts";
-import type { SessionBus } from "./session_methods.ts";
+import type { ScheduleBus } from "../core/methods/schedule.ts";
+import type { ToolsDesk } from "./methods/tools.ts";
+import type { SessionBus } from "./methods/sessions.ts";
 
 /** A session's row, as much of it as the wire shows. */
 export interface SessionRow {

@@ -22,7 +22,7 @@ import { InFlight, type Load, loadOfRequest } from "./in_flight.ts";
 import type { Caller } from "./keys.ts";
 import { GATEWAY_LIMITS, type GatewayLimits } from "./limits.ts";
 import { makeHandlers } from "./methods.ts";
-import type { NodeAnswer, NodeAsk } from "./node_calls.ts";
+import type { NodeAnswer, NodeAsk } from "./socket/node_calls.ts";
 import { parsePath } from "./paths.ts";
 import { Peers } from "./peers.ts";
 import { isWebhook, WebhookDoor } from "./plugins.ts";
@@ -34,7 +34,7 @@ import {
   ROUTES,
   takesApiKey,
 } from "./routes.ts";
-import { isOlder, Sockets } from "./sockets.ts";
+import { isOlder, Sockets } from "./socket/sockets.ts";
 
 export type { GatewayDeps } from "./deps.ts";
 

@@ -7,7 +7,7 @@ import { openGatewayHouse, program } from "../../tests/fakes/gateway_house.ts";
 import { Caller } from "./keys.ts";
 import { ROUTES } from "./routes.ts";
 import { toErrorResponse } from "./http_errors.ts";
-import { findUsage, replaceModel } from "./pass_through.ts";
+import { findUsage, replaceModel } from "./api/pass_through.ts";
 import { parsePath } from "./paths.ts";
 import { Rate } from "./rate.ts";
 

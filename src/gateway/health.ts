@@ -6,7 +6,7 @@
  */
 import type { MethodOutput } from "../core/methods.ts";
 import { errorText } from "../core/errors.ts";
-import { channelsOf } from "./channels.ts";
+import { channelsOf } from "./methods/channels.ts";
 import type { GatewayDeps, ReadyCheck } from "./deps.ts";
 import type { GatewayLimits } from "./limits.ts";
 

@@ -24,22 +24,26 @@ import type { GatewayDeps, SessionRow } from "./deps.ts";
 import type { Health } from "./health.ts";
 import type { Caller } from "./keys.ts";
 import type { GatewayLimits } from "./limits.ts";
-import { catalogHandlers } from "./catalog.ts";
-import { deviceHandlers } from "./devices.ts";
-import { channelHandlers } from "./channels.ts";
-import { configHandlers } from "./config_methods.ts";
-import { guardHandlers } from "./guard_methods.ts";
-import type { NodeCalls } from "./node_calls.ts";
-import { type ConnectedNode, nodeHandlers } from "./nodes.ts";
-import { opsHandlers } from "./ops.ts";
+import { catalogHandlers } from "./methods/catalog.ts";
+import { deviceHandlers } from "./methods/devices.ts";
+import { channelHandlers } from "./methods/channels.ts";
+import { configHandlers } from "./methods/config.ts";
+import { guardHandlers } from "./methods/guard.ts";
+import type { NodeCalls } from "./socket/node_calls.ts";
+import { type ConnectedNode, nodeHandlers } from "./methods/nodes.ts";
+import { opsHandlers } from "./methods/ops.ts";
 import { pluginHandlers } from "./plugins.ts";
-import { toolHandlers } from "./tools.ts";
-import { toSummary } from "../agent/operations.ts";
-import { scheduleHandlers } from "./schedule_methods.ts";
-import { sessionHandlers, sessionsSaying } from "./session_methods.ts";
-import { checkServing } from "./target.ts";
-import { checkModelChoice, labelsOf, toInbound } from "./openai_agent.ts";
-import { toImage, toThinkingTokens } from "./openai_schema.ts";
+import { toolHandlers } from "./methods/tools.ts";
+import { toSummary } from "../agent/sessions/operations.ts";
+import { scheduleHandlers } from "./methods/schedule.ts";
+import { sessionHandlers, sessionsSaying } from "./methods/sessions.ts";
+import { checkServing } from "./api/target.ts";
+import {
+  checkModelChoice,
+  labelsOf,
+  toInbound,
+} from "./api/chat_completions/agent.ts";
+import { toImage, toThinkingTokens } from "./api/chat_completions/schema.ts";
 import type { RateByKind } from "./rate.ts";
 
 /** A method's parameters after its schema. */

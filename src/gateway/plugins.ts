@@ -9,8 +9,8 @@
  */
 import { readBytes } from "../core/bounded.ts";
 import { AppError } from "../core/errors.ts";
-import type { PluginSummary } from "../core/plugin_methods.ts";
-import type { PLUGIN_METHODS } from "../core/plugin_methods.ts";
+import type { PluginSummary } from "../core/methods/plugin.ts";
+import type { PLUGIN_METHODS } from "../core/methods/plugin.ts";
 import type { z } from "zod";
 import type { Call } from "./call.ts";
 import type { Caller } from "./keys.ts";

@@ -9,23 +9,23 @@
 import type { z } from "zod";
 import type { Scope } from "../core/authority.ts";
 import { AppError } from "../core/errors.ts";
-import { API_ROUTES } from "./api_routes.ts";
+import { API_ROUTES } from "./api/routes.ts";
 import {
   ChatAnswer,
   DocumentAnswer,
   ModelAnswer,
   ModelsAnswer,
   StatusAnswer,
-} from "./api_answers.ts";
+} from "./api/answers.ts";
 import type { Call } from "./call.ts";
 import type { Health } from "./health.ts";
 import { type Dialect, json } from "./http_errors.ts";
-import { getModel, listModels } from "./models.ts";
-import { chatCompletions } from "./openai.ts";
-import { ChatRequest } from "./openai_schema.ts";
-import { makeOpenApi } from "./openapi.ts";
+import { getModel, listModels } from "./api/models.ts";
+import { chatCompletions } from "./api/chat_completions/chat_completions.ts";
+import { ChatRequest } from "./api/chat_completions/schema.ts";
+import { makeOpenApi } from "./api/openapi.ts";
 import { PLUGIN_ROUTE, type WebhookDoor } from "./plugins.ts";
-import type { ApiDeps } from "./target.ts";
+import type { ApiDeps } from "./api/target.ts";
 import { UI_ROUTES } from "./ui.ts";
 
 /**

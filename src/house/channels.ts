@@ -13,7 +13,10 @@ import { Channels } from "../channels/channels.ts";
 import { Courier } from "../channels/courier.ts";
 import { WebhookChannel } from "../channels/webhook.ts";
 import type { Egress } from "../egress/egress.ts";
-import { type ChannelActs, toOutboxSummary } from "../gateway/channels.ts";
+import {
+  type ChannelActs,
+  toOutboxSummary,
+} from "../gateway/methods/channels.ts";
 import type { Gateway } from "../gateway/gateway.ts";
 import { SenderDoor, type SenderRules } from "../guard/senders.ts";
 import type { Settings } from "../settings.ts";

@@ -15,7 +15,7 @@ import {
   sessionCarrier,
 } from "../agent/helpers.ts";
 import { paidStream } from "../agent/metered.ts";
-import type { ScheduleBus } from "../core/schedule_methods.ts";
+import type { ScheduleBus } from "../core/methods/schedule.ts";
 import type { Gateway } from "../gateway/gateway.ts";
 import type { Spending } from "../guard/spending.ts";
 import type { Settings } from "../settings.ts";

@@ -23,7 +23,7 @@ import { HIDDEN, redacted } from "../config/redact.ts";
 import { toJsonSchema } from "../config/schema.ts";
 import { shownText, shownTree } from "../config/shown.ts";
 import { gather, type Gathered, originOf } from "../config/source.ts";
-import type { ConfigIssue } from "../core/config_methods.ts";
+import type { ConfigIssue } from "../core/methods/config.ts";
 import { AppError, errorText } from "../core/errors.ts";
 import { makeId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";

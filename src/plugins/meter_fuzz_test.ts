@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { generate } from "../../tests/wasm/generate.ts";
 import { openWat } from "../../tests/wasm/wat.ts";
 import { AppError } from "../core/errors.ts";
-import { meter } from "./meter.ts";
+import { meter } from "./meter/meter.ts";
 
 const HOST = { module: "host", name: "f", price: 2_000 };
 const MODULES = 40;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { generate, HOST_PRICE } from "../../tests/wasm/generate.ts";
 import { openWat } from "../../tests/wasm/wat.ts";
-import { isOutOfFuel, meter, readFuel, setFuel } from "./meter.ts";
+import { isOutOfFuel, meter, readFuel, setFuel } from "./meter/meter.ts";
 
 const FUEL = 1_000_000_000_000;
 const HOST = { module: "host", name: "f", price: HOST_PRICE };

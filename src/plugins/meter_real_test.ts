@@ -9,7 +9,7 @@ import {
   meter,
   readFuel,
   setFuel,
-} from "./meter.ts";
+} from "./meter/meter.ts";
 
 const ENV = (name: string, signature: string) =>
   `@external("extism:host/env", "${name}") declare function ${name}${signature};`;

@@ -16,7 +16,7 @@ import process from "node:process";
 import { scanJson } from "../core/bounded.ts";
 import { AppError, errorText } from "../core/errors.ts";
 import { EXTISM_ENV, EXTISM_USER } from "./imports.ts";
-import { isOutOfFuel, meter, readFuel, setFuel } from "./meter.ts";
+import { isOutOfFuel, meter, readFuel, setFuel } from "./meter/meter.ts";
 import type { FromWorker, LoadOrder, ToWorker } from "./wire.ts";
 
 /** Of the worker's scope, what is used here. */

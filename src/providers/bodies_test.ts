@@ -9,9 +9,9 @@ import type { ModelRequest, ToolChoice } from "../core/model.ts";
 import { claudeTraits, toBody as toAnthropic } from "./anthropic.ts";
 import { toTurns } from "./history.ts";
 import { makeOllamaProvider, toBody as toOllama } from "./ollama.ts";
-import { makeOpenaiProvider } from "./openai.ts";
-import { toBody as toChat } from "./openai_chat.ts";
-import { toBody as toResponses } from "./openai_responses.ts";
+import { makeOpenaiProvider } from "./openai/openai.ts";
+import { toBody as toChat } from "./openai/chat.ts";
+import { toBody as toResponses } from "./openai/responses.ts";
 import { isClosedSchema } from "./wire.ts";
 
 // deno-lint-ignore no-explicit-any

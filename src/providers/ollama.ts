@@ -21,7 +21,7 @@ import {
   streamFetch,
   under,
 } from "./http.ts";
-import { makeForward } from "./openai_wire.ts";
+import { makeForward } from "./openai/wire.ts";
 import { readLines } from "./sse.ts";
 import type { ProviderDeps, VendorRow } from "./vendor.ts";
 import {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { makeOpenaiProvider, openaiRow } from "./openai.ts";
+import { makeOpenaiProvider, openaiRow } from "./openai/openai.ts";
 import type { VendorRow } from "./vendor.ts";
 
 /** What one preset says. */

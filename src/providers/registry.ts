@@ -14,12 +14,12 @@ import { type Need, need } from "../core/needs.ts";
 import { Secret } from "../core/secret.ts";
 import { type Clock, limitSignal } from "../core/time.ts";
 import { anthropicRow } from "./anthropic.ts";
-import { bedrockRow } from "./bedrock.ts";
+import { bedrockRow } from "./bedrock/bedrock.ts";
 import { ProviderConfig, type ProvidersConfig } from "./config.ts";
 import { demoRow } from "./demo.ts";
 import { geminiRow } from "./gemini.ts";
 import { ollamaRow } from "./ollama.ts";
-import { openaiRow } from "./openai.ts";
+import { openaiRow } from "./openai/openai.ts";
 import { PRESET_ROWS } from "./presets.ts";
 import { AUTO_MODEL, usualId, type VendorRow } from "./vendor.ts";
 

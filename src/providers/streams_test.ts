@@ -17,12 +17,12 @@ import { bytesOf, type Frame, type Say } from "../../tests/fakes/vendor.ts";
 import { AppError } from "../core/errors.ts";
 import type { ModelEvent } from "../core/model.ts";
 import { readEvents as readAnthropic } from "./anthropic.ts";
-import { readEvents as readBedrock } from "./bedrock_stream.ts";
+import { readEvents as readBedrock } from "./bedrock/stream.ts";
 import type { Place } from "./errors.ts";
 import { readEvents as readGemini } from "./gemini.ts";
 import { readEvents as readOllama } from "./ollama.ts";
-import { readEvents as readChat } from "./openai_chat.ts";
-import { readEvents as readResponses } from "./openai_responses.ts";
+import { readEvents as readChat } from "./openai/chat.ts";
+import { readEvents as readResponses } from "./openai/responses.ts";
 
 const PLACE: Place = {
   id: "it",

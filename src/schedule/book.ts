@@ -21,7 +21,7 @@ import type {
   JobRunView,
   JobView,
   ScheduleInputOf,
-} from "../core/schedule_methods.ts";
+} from "../core/methods/schedule.ts";
 import type { StandingGrant } from "../guard/decide.ts";
 import { grantPlaces } from "../guard/rules.ts";
 import type { Job, Tick } from "../store/jobs.ts";

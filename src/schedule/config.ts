@@ -6,7 +6,7 @@
 import { z } from "zod";
 import { AgentId } from "../core/ids.ts";
 import { isZone } from "../core/schedule.ts";
-import { MissedPolicy } from "../core/schedule_methods.ts";
+import { MissedPolicy } from "../core/methods/schedule.ts";
 
 const Zone = z.string().max(64).refine(
   isZone,

@@ -22,7 +22,7 @@ import type {
   ScheduleInputOf,
   ScheduleMethod,
   ScheduleOutputOf,
-} from "../core/schedule_methods.ts";
+} from "../core/methods/schedule.ts";
 import type { StandingGrant } from "../guard/decide.ts";
 import { fireAt, JobBook, maySee, SCHEDULE_LIMITS, tickView } from "./book.ts";
 import { Alone, type ScheduleDeps } from "./deps.ts";

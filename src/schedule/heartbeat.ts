@@ -15,7 +15,7 @@ import { AppError, errorText } from "../core/errors.ts";
 import { makeId } from "../core/ids.ts";
 import { join, joinAll, type Label, label } from "../core/label.ts";
 import { heartbeatKey, ownZone } from "../core/schedule.ts";
-import type { HeartbeatView } from "../core/schedule_methods.ts";
+import type { HeartbeatView } from "../core/methods/schedule.ts";
 import type { HeartState, OpenTick, WakeWord } from "../store/jobs.ts";
 import { SCHEDULE_LIMITS } from "./book.ts";
 import type { Alone, ScheduleDeps } from "./deps.ts";

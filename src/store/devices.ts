@@ -8,7 +8,7 @@
  */
 import { z } from "zod";
 import { Allowed, PrincipalKind, Scope } from "../core/authority.ts";
-import { DeviceRole, NodeAbilities } from "../core/device_methods.ts";
+import { DeviceRole, NodeAbilities } from "../core/methods/device.ts";
 import { idSchema } from "../core/ids.ts";
 import { Integrity } from "../core/label.ts";
 import type { Row } from "./journal.ts";

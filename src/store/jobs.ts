@@ -18,7 +18,7 @@ import {
   JobGrant,
   JobPayload,
   MissedPolicy,
-} from "../core/schedule_methods.ts";
+} from "../core/methods/schedule.ts";
 import { RunId } from "../core/turn.ts";
 import type { Row } from "./journal.ts";
 import { makeKey } from "./keys.ts";

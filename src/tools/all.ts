@@ -5,7 +5,7 @@
  * @module
  */
 import type { Tool } from "../core/tool.ts";
-import type { ScheduleBus } from "../core/schedule_methods.ts";
+import type { ScheduleBus } from "../core/methods/schedule.ts";
 import { configRead } from "./config_read.ts";
 import { cronTools } from "./cron.ts";
 import { type AskModel, mediaAnalyze } from "./media.ts";

@@ -10,7 +10,7 @@
 import { z } from "zod";
 import { joinAll, type Label } from "../core/label.ts";
 import { parseScheduleText, type ScheduleActor } from "../core/schedule.ts";
-import type { JobView, ScheduleBus } from "../core/schedule_methods.ts";
+import type { JobView, ScheduleBus } from "../core/methods/schedule.ts";
 import { type Tool, tool, type ToolContext } from "../core/tool.ts";
 
 const OWN = { scope: "write", reach: "owner", destinations: [] } as const;

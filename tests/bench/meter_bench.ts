@@ -10,7 +10,7 @@ import {
   meter,
   readFuel,
   setFuel,
-} from "../../src/plugins/meter.ts";
+} from "../../src/plugins/meter/meter.ts";
 import { compileGuest, modulesOf } from "../wasm/guests.ts";
 
 const ROUNDS = 15;

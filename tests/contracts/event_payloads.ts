@@ -5,21 +5,21 @@
  * @module
  */
 import { z } from "zod";
-import { OutboxSummary } from "../../src/core/channel_methods.ts";
-import { DeviceRole, PairRequest } from "../../src/core/device_methods.ts";
+import { OutboxSummary } from "../../src/core/methods/channel.ts";
+import { DeviceRole, PairRequest } from "../../src/core/methods/device.ts";
 import {
   BudgetStanding,
   HealthPayload,
   PresenceEntry,
   StatusPayload,
 } from "../../src/core/methods.ts";
-import { NodeInvokeRequest } from "../../src/core/node_methods.ts";
+import { NodeInvokeRequest } from "../../src/core/methods/node.ts";
 import {
   AgentEvent,
   ChatEvent,
   type EventName,
 } from "../../src/core/protocol.ts";
-import { HeartbeatView } from "../../src/core/schedule_methods.ts";
+import { HeartbeatView } from "../../src/core/methods/schedule.ts";
 
 const Resolved = z.object({
   requestId: z.string(),

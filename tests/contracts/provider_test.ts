@@ -1,9 +1,9 @@
 /** The provider contract, for every provider there is. */
 import { makeAnthropicProvider } from "../../src/providers/anthropic.ts";
-import { makeBedrockProvider } from "../../src/providers/bedrock.ts";
+import { makeBedrockProvider } from "../../src/providers/bedrock/bedrock.ts";
 import { makeGeminiProvider } from "../../src/providers/gemini.ts";
 import { makeOllamaProvider } from "../../src/providers/ollama.ts";
-import { makeOpenaiProvider } from "../../src/providers/openai.ts";
+import { makeOpenaiProvider } from "../../src/providers/openai/openai.ts";
 import { fakeAnthropic, signatureOf } from "../fakes/anthropic.ts";
 import { fakeBedrock, reasoningSignatureOf } from "../fakes/bedrock.ts";
 import { fakeGemini, thoughtSignatureOf } from "../fakes/gemini.ts";

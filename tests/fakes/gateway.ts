@@ -10,7 +10,7 @@ import {
   RequestFrame,
   toWireError,
 } from "../../src/core/protocol.ts";
-import { replayRun } from "../../src/gateway/run_events.ts";
+import { replayRun } from "../../src/gateway/socket/run_events.ts";
 import { AppError } from "../../src/core/errors.ts";
 import { makeId } from "../../src/core/ids.ts";
 import { METHODS } from "../../src/core/methods.ts";

@@ -11,7 +11,7 @@ import {
 import { AgentDesk } from "../../src/agent/desk.ts";
 import type { AgentDeps } from "../../src/agent/deps.ts";
 import { GuardDesk } from "../../src/agent/guard_desk.ts";
-import type { ContextSources } from "../../src/agent/sections.ts";
+import type { ContextSources } from "../../src/agent/context/sections.ts";
 import type { TurnRequest } from "../../src/agent/turns.ts";
 import { Authority, type AuthorityRecord } from "../../src/core/authority.ts";
 import type { Price } from "../../src/core/cost.ts";

@@ -11,7 +11,7 @@ import type { ScheduleActor } from "../../src/core/schedule.ts";
 import type {
   JobView,
   ScheduleInputOf,
-} from "../../src/core/schedule_methods.ts";
+} from "../../src/core/methods/schedule.ts";
 import { ScheduleConfig } from "../../src/schedule/config.ts";
 import { ScheduleDesk } from "../../src/schedule/desk.ts";
 import { FakeClock } from "./clock.ts";

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { Secret } from "../../src/core/secret.ts";
-import { METER_LIMITS } from "../../src/plugins/meter.ts";
+import { METER_LIMITS } from "../../src/plugins/meter/meter.ts";
 import { openGatewayHouse } from "../fakes/gateway_house.ts";
 import {
   type FakeHost,

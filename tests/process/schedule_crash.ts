@@ -7,7 +7,7 @@
  */
 import assert from "node:assert/strict";
 import type { GatewayClient } from "../../src/remote/client.ts";
-import type { JobRunView, JobView } from "../../src/core/schedule_methods.ts";
+import type { JobRunView, JobView } from "../../src/core/methods/schedule.ts";
 import { systemClock } from "../../src/core/time.ts";
 import { fakeOpenai } from "../fakes/openai.ts";
 import {

@@ -3,11 +3,11 @@
  * webhook that works, fails and comes back; and what a model sends by it.
  */
 import assert from "node:assert/strict";
-import { channel } from "../../src/cli/channel.ts";
-import { outbox } from "../../src/cli/outbox.ts";
-import { send } from "../../src/cli/send.ts";
+import { channel } from "../../src/cli/verbs/channel.ts";
+import { outbox } from "../../src/cli/verbs/outbox.ts";
+import { send } from "../../src/cli/verbs/send.ts";
 import type { Roof, Verb } from "../../src/cli/verb.ts";
-import { CHANNEL_METHODS } from "../../src/core/channel_methods.ts";
+import { CHANNEL_METHODS } from "../../src/core/methods/channel.ts";
 import { METHODS } from "../../src/core/methods.ts";
 import { Secret } from "../../src/core/secret.ts";
 import { type AnyFrame, FakeClient } from "../fakes/gateway_house.ts";

@@ -3,8 +3,8 @@
  * line and forgets; another's token sees nothing.
  */
 import assert from "node:assert/strict";
-import { mcp } from "../../src/cli/mcp.ts";
-import { memory } from "../../src/cli/memory.ts";
+import { mcp } from "../../src/cli/verbs/mcp.ts";
+import { memory } from "../../src/cli/verbs/memory.ts";
 import type { Roof, Verb } from "../../src/cli/verb.ts";
 import { label } from "../../src/core/label.ts";
 import { silentLog } from "../../src/core/log.ts";

@@ -4,9 +4,9 @@
  * others see only what is theirs.
  */
 import assert from "node:assert/strict";
-import { cron } from "../../src/cli/cron.ts";
+import { cron } from "../../src/cli/verbs/cron.ts";
 import { METHODS } from "../../src/core/methods.ts";
-import { SCHEDULE_METHODS } from "../../src/core/schedule_methods.ts";
+import { SCHEDULE_METHODS } from "../../src/core/methods/schedule.ts";
 import { systemClock } from "../../src/core/time.ts";
 import { type AnyFrame, FakeClient } from "../fakes/gateway_house.ts";
 import { openRealHouse, type RealHouse } from "../fakes/real_house.ts";

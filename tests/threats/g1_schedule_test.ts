@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { label } from "../../src/core/label.ts";
 import type { TurnEvent } from "../../src/core/turn.ts";
-import type { ScheduleBus } from "../../src/core/schedule_methods.ts";
+import type { ScheduleBus } from "../../src/core/methods/schedule.ts";
 import { messageSend } from "../../src/tools/message.ts";
 import { cronTools } from "../../src/tools/cron.ts";
 import { request } from "../fakes/house.ts";
