@@ -256,7 +256,8 @@ export async function launch(
   while (true) {
     // Ends with the first exit code but 75, and with RESTARTS_MAX of those.
     const plan = await askPlanner(verb, rest);
-    if (signals.stopped) return EXIT.interrupted;
+    // A service that is told to stop between two of its processes has stopped.
+    if (signals.stopped) return isService ? EXIT.ok : EXIT.interrupted;
     if (isService) report(plan, before);
     before = plan.grants;
     const asked: SpawnOptions = {
@@ -271,7 +272,8 @@ export async function launch(
     signals.child = child;
     const code = await child.code;
     signals.child = undefined;
-    if (!isService || code !== EXIT.restart || signals.stopped) return code;
+    if (!isService || code !== EXIT.restart) return code;
+    if (signals.stopped) return EXIT.ok;
     const now = systemClock.now();
     restarts.push(now);
     if (restarts.filter((at) => now - at < RESTARTS_MS).length > RESTARTS_MAX) {

@@ -53,6 +53,9 @@ import { mcpServersOf } from "./tools/mcp/config.ts";
 /** The first token's scopes: it is the owner's. */
 const OWNER_TOKEN = { scopes: ["admin"], kind: "owner" } as const;
 
+/** A signal that comes again this soon is an echo: systemd tells each process of a unit. */
+const SIGNAL_ECHO_MS = 1_000;
+
 const sourceDir = resolve(import.meta.dirname ?? ".", "..");
 
 /** What the configuration leads to, read anew. */
@@ -220,27 +223,27 @@ interface Ending {
   isRestart?: boolean;
 }
 
-/** Resolves when something asks for the end: a signal or the launcher's death. */
-function watchForEnd(
-  isSupervised: boolean,
-  end: (ending: Ending) => void,
-): Disposable {
+/**
+ * Calls back at a signal that asks for the end. From the service's first line to
+ * its last: a signal that nobody listens to ends a process at once, also between
+ * the first answer and the banner, or while the house is closed. A second one,
+ * not the echo of the first, is from somebody who does not want to wait.
+ */
+function watchSignals(end: (ending: Ending) => void): Disposable {
   const stack = new DisposableStack();
   const names: Deno.Signal[] = Deno.build.os === "windows"
     ? ["SIGINT"]
     : ["SIGINT", "SIGTERM"];
+  let first: number | undefined;
   for (const name of names) {
-    const listener = () => end({ code: EXIT.ok, why: name });
+    const listener = () => {
+      const now = systemClock.now();
+      first ??= now;
+      if (now - first > SIGNAL_ECHO_MS) Deno.exit(EXIT.interrupted);
+      end({ code: EXIT.ok, why: name });
+    };
     Deno.addSignalListener(name, listener);
     stack.defer(() => Deno.removeSignalListener(name, listener));
-  }
-  if (isSupervised) {
-    stack.use(
-      watchLifeline(
-        Deno.stdin.readable,
-        () => end({ code: EXIT.ok, why: "the launcher is gone" }),
-      ),
-    );
   }
   return stack;
 }
@@ -350,13 +353,18 @@ async function serve(
     log: Log;
     tls: HouseOptions["tls"];
     isSupervised: boolean;
+    ended: PromiseWithResolvers<Ending>;
     announce(): Promise<void>;
   },
 ): Promise<number> {
-  const { log, isSupervised } = options;
-  const ended = Promise.withResolvers<Ending>();
+  const { log, isSupervised, ended } = options;
   const over = new AbortController();
-  using _watch = watchForEnd(isSupervised, ended.resolve);
+  using _lifeline = isSupervised
+    ? watchLifeline(
+      Deno.stdin.readable,
+      () => ended.resolve({ code: EXIT.ok, why: "the launcher is gone" }),
+    )
+    : undefined;
   const following = followConfig(house, {
     reading: options.reading,
     env: options.env,
@@ -392,6 +400,8 @@ export async function startService(
 ): Promise<number> {
   const isSupervised = args.includes("--supervised");
   const isOff = args.includes("--unsafe-sandbox-off");
+  const ended = Promise.withResolvers<Ending>();
+  using _signals = watchSignals(ended.resolve);
   const reading = await read(systemEnv);
   const env = snapshot(reading);
   const { settings, safeMode } = settingsOf(reading, env);
@@ -455,6 +465,7 @@ export async function startService(
       log,
       tls,
       isSupervised,
+      ended,
       announce,
     });
   }

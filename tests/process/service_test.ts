@@ -3,6 +3,8 @@
  * the service alone under flags it should not accept.
  */
 import assert from "node:assert/strict";
+import { EXIT } from "../../src/core/exit.ts";
+import { DRAIN_MS } from "../../src/house.ts";
 import {
   freePort,
   isAlive,
@@ -289,6 +291,51 @@ Deno.test("service and launcher end together", async (t) => {
     proc.child.kill("SIGTERM");
     assert.equal(await proc.code(), 0);
     assert.equal(await isAlive(pid), false);
+  });
+  await t.step("a stop is clean from the first answer on", async () => {
+    await using state = await scratch();
+    const { proc, port } = await start(state.path);
+    await using _proc = proc;
+    await until(
+      "an answer",
+      async () => await statusOf(port, "/health/live") === 200,
+    );
+    proc.child.kill("SIGTERM");
+    assert.equal(await proc.code(), 0);
+  });
+  await t.step("whoever stops it again does not wait for a turn", async () => {
+    await using state = await scratch();
+    const asked = Promise.withResolvers<void>();
+    const over = Promise.withResolvers<Response>();
+    await using vendor = Deno.serve(
+      { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+      (request) => {
+        if (request.method === "POST") asked.resolve();
+        return over.promise;
+      },
+    );
+    const { proc, port } = await start(state.path, {
+      env: {
+        OPENAI_BASE_URL: `http://127.0.0.1:${vendor.addr.port}/v1`,
+        OPENAI_API_KEY: "fake",
+        CARAPACE_MODEL: "openai:gpt-test",
+      },
+    });
+    await using _proc = proc;
+    await isUp({ proc, port, state: state.path });
+    const turn = post(port, "hi").catch(() => undefined);
+    await asked.promise;
+    const end = performance.now() + DRAIN_MS / 2;
+    let hasEnded = false;
+    void proc.status.then(() => hasEnded = true);
+    await until("an end before the turn's", () => {
+      if (!hasEnded) proc.child.kill("SIGTERM");
+      return hasEnded;
+    });
+    assert.ok(performance.now() < end);
+    assert.equal(await proc.code(), EXIT.interrupted);
+    await turn;
+    over.resolve(new Response());
   });
   await t.step("SIGKILL to the launcher ends the service", async () => {
     await using state = await scratch();
