@@ -181,8 +181,9 @@ export class Tokens {
    * Ends a token: at once for every door of this process, then on disk. It does
    * not wait for the audit log.
    *
-   * @throws {AppError} `not_found`; `unavailable` when the disk failed, and then
-   * the token is ended until this process ends
+   * @throws {AppError} `not_found`; `forbidden` when it may do what `by` may
+   * not; `unavailable` when the disk failed, and then the token is ended until
+   * this process ends
    */
   async revoke(id: string, by?: Authority): Promise<void> {
     const texts = async () =>
@@ -195,6 +196,9 @@ export class Tokens {
       );
     }
     if (row.revokedAt !== undefined) return;
+    if (by !== undefined && by.credential !== id) {
+      checkCovers(by, row, { act: `revoke token "${row.name}"` });
+    }
     // At once; a text that is being made meanwhile is found after it is.
     this.#end(id);
     await this.#alone(async () => {

@@ -118,7 +118,7 @@ export interface TokenDesk {
     by: Authority,
   ): Promise<MethodOutput<"token.rotate">>;
   /** @throws {AppError} `not_found` */
-  revoke(id: string): Promise<void>;
+  revoke(id: string, by: Authority): Promise<void>;
 }
 
 /** One thing readiness depends on. */

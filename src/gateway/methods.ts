@@ -39,7 +39,7 @@ import { scheduleHandlers } from "./methods/schedule.ts";
 import { sessionHandlers, sessionsSaying } from "./methods/sessions.ts";
 import { checkServing } from "./api/target.ts";
 import {
-  checkModelChoice,
+  checkModelHere,
   labelsOf,
   toInbound,
 } from "./api/chat_completions/agent.ts";
@@ -213,6 +213,7 @@ class Work {
         now,
       }),
       authority: caller.authority,
+      isKeyed: true,
       agentId,
       attended: isAttended(),
       ...(sessionKey === undefined ? {} : { sessionKey }),
@@ -424,7 +425,7 @@ export function makeHandlers(on: MethodDeps): Handlers {
         ...(to === undefined ? {} : { to }),
         ...(channel === undefined ? {} : { channel }),
       });
-      if (model !== undefined) checkModelChoice(caller, model);
+      if (model !== undefined) checkModelHere(caller, model);
       const { runId } = await deps.turns.start({
         ...await work.toTurn(caller, params),
         ...(model === undefined ? {} : { model }),
@@ -460,8 +461,8 @@ export function makeHandlers(on: MethodDeps): Handlers {
       METHODS["token.list"].output.parse({ tokens: await deps.tokens.list() }),
     "token.rotate": ({ id }, { caller }) =>
       deps.tokens.rotate(id, caller.authority),
-    "token.revoke": async ({ id }) => {
-      await deps.tokens.revoke(id);
+    "token.revoke": async ({ id }, { caller }) => {
+      await deps.tokens.revoke(id, caller.authority);
       return { ok: true, id };
     },
     ...catalogHandlers(on),

@@ -35,6 +35,26 @@ export function admit(request: AdmissionRequest): void {
 }
 
 /**
+ * Another model than the agent's own shows its private data to another vendor,
+ * so choosing one needs `write`, at every door.
+ *
+ * @throws {AppError} `forbidden`
+ */
+export function checkModelChoice(
+  authority: Pick<Authority, "allowsModel" | "scopes">,
+  model: string,
+): void {
+  if (!authority.scopes.has("write")) {
+    throw new AppError(
+      "forbidden",
+      'Cannot choose the agent\'s model: it needs the scope "write"',
+      { details: { code: "MISSING_SCOPE", scope: "operator.write" } },
+    );
+  }
+  checkModel(authority, model);
+}
+
+/**
  * Whoever chose the model: a key's limits hold for an agent's own one too.
  *
  * @throws {AppError} `forbidden`

@@ -135,7 +135,7 @@ export function gatewayDeps(
       list: async () => await tokens.list(),
       rotate: (named, by) =>
         rotateToken(named, { by, tokens, stateDir: options.stateDir }),
-      revoke: (id) => tokens.revoke(id),
+      revoke: (id, by) => tokens.revoke(id, by),
     },
     status: () => ({
       version: VERSION,

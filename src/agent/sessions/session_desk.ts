@@ -9,6 +9,7 @@
  * @module
  */
 import type { Authority } from "../../core/authority.ts";
+import { checkModelChoice } from "../../guard/admission.ts";
 import { AppError } from "../../core/errors.ts";
 import { agentOf, makeId, SessionKey } from "../../core/ids.ts";
 import { join, joinAll, PUBLIC_OWNER } from "../../core/label.ts";
@@ -203,13 +204,8 @@ export class SessionDesk {
 
   #checkModel(model: string | null | undefined, { authority }: Actor): void {
     if (typeof model !== "string") return;
+    checkModelChoice(authority, model);
     this.#deps.models.resolve(model);
-    if (!authority.allowsModel(model)) {
-      throw new AppError(
-        "forbidden",
-        `This credential may not use model "${model}"`,
-      );
-    }
   }
 
   /** @throws {AppError} `conflict` when the key is taken */

@@ -257,6 +257,7 @@ export const SESSION_METHODS = {
   },
   "sessions.purge": {
     scope: "admin",
+    owner: true,
     about: "Delete every session of a principal",
     input: z.strictObject({ principal: z.string().min(1).max(256) }),
     output: z.object({ ok: z.literal(true), sessions: z.int() }),

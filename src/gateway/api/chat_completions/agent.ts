@@ -7,6 +7,7 @@
  * @module
  */
 import type { StartedRun, TurnRequest, Turns } from "../../../agent/turns.ts";
+import { checkModelChoice } from "../../../guard/admission.ts";
 import { AppError, type ErrorCode } from "../../../core/errors.ts";
 import { makeId, peerSegment } from "../../../core/ids.ts";
 import { type Label, label } from "../../../core/label.ts";
@@ -121,7 +122,7 @@ export async function toTurnRequest(
   const { history, last, images } = splitLast(asked);
   const sessionKey = await sessionOf(asked, { ...options, agentId });
   const model = headerOf(headers, "model");
-  if (model !== undefined) checkModelChoice(caller, model);
+  if (model !== undefined) checkModelHere(caller, model);
   const { system, tools, outputTokensMax, temperature, thinkingTokens } = asked;
   const clientTools = asked.toolChoice === "none" ? [] : tools;
   return {
@@ -134,6 +135,7 @@ export async function toTurnRequest(
       now,
     }),
     authority: caller.authority,
+    ...(headers.has("idempotency-key") ? { isKeyed: true } : {}),
     agentId,
     attended: options.attended,
     signal: options.signal,
@@ -148,26 +150,10 @@ export async function toTurnRequest(
   };
 }
 
-/**
- * Another model than the agent's own shows its private data to another vendor,
- * so choosing one needs `write`, at every door.
- *
- * @throws {AppError} `forbidden`
- */
-export function checkModelChoice(caller: Caller, model: string): void {
-  if (!caller.authority.scopes.has("write")) {
-    throw new AppError(
-      "forbidden",
-      'Cannot choose the agent\'s model: it needs the scope "write"',
-      { details: { code: "MISSING_SCOPE", scope: "operator.write" } },
-    );
-  }
-  if (!caller.authority.allowsModel(model.replace(/^([^:/]+)\//, "$1:"))) {
-    throw new AppError(
-      "forbidden",
-      `Cannot use model "${model}": this credential may not`,
-    );
-  }
+/** As a caller names it, at whichever door. @throws {AppError} `forbidden` */
+export function checkModelHere(caller: Caller, model: string): void {
+  const full = model.replace(/^([^:/]+)\//, "$1:");
+  checkModelChoice(caller.authority, full);
 }
 
 const FAILURE = {
