@@ -22,7 +22,14 @@ import { toGroups } from "./catalog.ts";
 import { CommandTurns } from "./command_turn.ts";
 import { findCommand } from "./commands.ts";
 import { ActiveRun } from "./active_run.ts";
-import { lostSession, replayed, toOutcome, toRun } from "./run_forms.ts";
+import {
+  askedOf,
+  checkSame,
+  lostSession,
+  replayed,
+  toOutcome,
+  toRun,
+} from "./run_forms.ts";
 import { Deadline } from "./deadline.ts";
 import type { AgentDeps } from "./deps.ts";
 import { hookMessage } from "./hooking.ts";
@@ -66,7 +73,10 @@ export class AgentDesk implements Turns {
     string,
     { outcome: RunOutcome; view: RunView }
   >();
-  readonly #accepting = new Map<string, Promise<StartedRun>>();
+  readonly #accepting = new Map<
+    string,
+    { started: Promise<StartedRun>; asked: string | undefined }
+  >();
   readonly #listeners = new Set<(event: TurnEvent, run: RunView) => void>();
   readonly #refusals = new Map<string, string>();
   /** Turns on their way to be stored, which a revocation must find too. */
@@ -161,12 +171,16 @@ export class AgentDesk implements Turns {
       inbound.id,
     ]);
     const before = this.#accepting.get(dedupe);
-    if (before !== undefined) return asDuplicate(await before);
+    const asked = askedOf(request, agentId);
+    if (before !== undefined) {
+      checkSame(asked, before.asked);
+      return asDuplicate(await before.started);
+    }
     const { turnMs } = this.#deps.settings().limits;
     const deadline = new Deadline(request.limitMs ?? turnMs);
     this.#starting.set(deadline, authority.credential);
-    const started = this.#startOnce(request, agentId, deadline);
-    this.#accepting.set(dedupe, started);
+    const started = this.#startOnce(request, { agentId, deadline, asked });
+    this.#accepting.set(dedupe, { started, asked });
     try {
       return await started;
     } finally {
@@ -176,29 +190,35 @@ export class AgentDesk implements Turns {
   }
 
   async #startOnce(
-    asked: TurnRequest,
-    agentId: string,
-    deadline: Deadline,
+    came: TurnRequest,
+    { agentId, deadline, asked }: {
+      agentId: string;
+      deadline: Deadline;
+      asked: string | undefined;
+    },
   ): Promise<StartedRun> {
-    const { inbound } = asked;
+    const { inbound } = came;
     const { store, clock } = this.#deps;
     const seen = await store.inbound.find(
       inbound.channel,
       inbound.account,
       inbound.id,
     );
-    if (seen !== undefined) return await this.#duplicateOf(seen.runId);
+    if (seen !== undefined) {
+      checkSame(asked, seen.asked);
+      return await this.#duplicateOf(seen.runId);
+    }
     const now = clock.now();
     const runId = makeId("run", now);
-    const isTransient = asked.sessionKey === undefined;
-    const key = asked.sessionKey ?? `agent:${agentId}:transient:${runId}`;
-    const command = asked.isPlain === true
+    const isTransient = came.sessionKey === undefined;
+    const key = came.sessionKey ?? `agent:${agentId}:transient:${runId}`;
+    const command = came.isPlain === true
       ? undefined
       : findCommand(inbound.text);
     // A command is for the gateway itself: no hook stands before /stop.
     const request = command === undefined
-      ? await hookMessage(this.#deps, asked)
-      : asked;
+      ? await hookMessage(this.#deps, came)
+      : came;
     const { session, isNew } = isTransient
       ? {
         session: this.#openings.draft(request, { key, agentId }),
@@ -219,6 +239,7 @@ export class AgentDesk implements Turns {
       store.inbound.row(inbound.channel, inbound.account, inbound.id, {
         runId,
         at: now,
+        ...(asked === undefined ? {} : { asked }),
       }),
       ...request.alsoStore?.(runId) ?? [],
     ];

@@ -40,7 +40,10 @@ export interface Invoked {
 
 /** What a caller must say of itself; `inbound` carries its label and its name. */
 export type InvokeRequest =
-  & Pick<TurnRequest, "inbound" | "authority" | "agentId" | "attended">
+  & Pick<
+    TurnRequest,
+    "inbound" | "authority" | "agentId" | "attended" | "isKeyed"
+  >
   & { call: NamedCall; signal: AbortSignal };
 
 /** A call as it stands in the history, with its caller's label. */

@@ -6,14 +6,45 @@
  *
  * @module
  */
+import { AppError } from "../core/errors.ts";
 import { PUBLIC_OWNER } from "../core/label.ts";
 import { NO_USAGE } from "../core/message.ts";
 import type { TurnEvent } from "../core/turn.ts";
+import { sha256HexSync } from "../store/keys.ts";
 import type { Run } from "../store/runs.ts";
 import type { Session } from "../store/sessions.ts";
 import { kindOf } from "./sessions/session_desk.ts";
 import { inputParts } from "./take_turn.ts";
 import type { RunOutcome, TurnRequest } from "./turns.ts";
+
+/**
+ * What a request under a chosen id asks for, as a hash: sent again it is the
+ * same. Nothing where a network chose the id.
+ */
+export function askedOf(
+  { isKeyed, inbound, ...request }: TurnRequest,
+  agentId: string,
+): string | undefined {
+  if (isKeyed !== true) return undefined;
+  const { sessionKey, call, model, preamble } = request;
+  const images = inbound.images.map(({ data }) => data);
+  const about = { agentId, sessionKey, call, model, preamble };
+  // No canonical form: what differs in spelling only was not sent twice.
+  return sha256HexSync(JSON.stringify([about, inbound.text, images]));
+}
+
+/** @throws {AppError} `conflict` when another thing was asked under the id */
+export function checkSame(
+  asked: string | undefined,
+  before: string | undefined,
+): void {
+  if (asked === undefined || before === undefined || asked === before) return;
+  throw new AppError(
+    "conflict",
+    "Cannot take the request: its idempotency key was used for another one",
+    { hint: "Send each request with a key of its own" },
+  );
+}
 
 /** A run as it is stored when its turn is accepted. */
 export function toRun(

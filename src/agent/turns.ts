@@ -49,6 +49,11 @@ export interface TurnRequest {
   /** End the run when this aborts (an HTTP caller that left). */
   signal?: AbortSignal;
   limitMs?: number;
+  /**
+   * Its id is the caller's own choice: another request under the same id is a
+   * `conflict`, and never answered with what the first one came to.
+   */
+  isKeyed?: true;
   /** Nobody typed its text, so it is never a command. */
   isPlain?: true;
   /** The session begins anew with this turn, and keeps nothing of before. */

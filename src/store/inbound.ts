@@ -11,7 +11,12 @@ import { makeKey, sha256HexSync } from "./keys.ts";
 import type { Values } from "./values.ts";
 
 /** What became of an event. */
-export const Seen = z.strictObject({ runId: RunId, at: z.int() });
+export const Seen = z.strictObject({
+  runId: RunId,
+  at: z.int(),
+  /** What was asked under an id that its caller chose, as a hash. */
+  asked: z.string().length(64).optional(),
+});
 export type Seen = z.infer<typeof Seen>;
 
 /** Longer ids stand in the key as their hash. */

@@ -104,6 +104,7 @@ export async function invokeFor(
       now,
     }),
     authority: caller.authority,
+    ...(asked.id === undefined ? {} : { isKeyed: true }),
     agentId,
     attended: on.isAttended(),
     call: { name, args },

@@ -13,6 +13,7 @@ import type {
   ReadResourceRequest,
 } from "@modelcontextprotocol/sdk/types.js";
 import { parseJson } from "../../core/bounded.ts";
+import { SessionKey } from "../../core/ids.ts";
 import { AppError, errorText, ignore } from "../../core/errors.ts";
 import { textOf } from "../../core/message.ts";
 import { type Call, readJsonText } from "../call.ts";
@@ -51,17 +52,38 @@ interface Desk {
   caller: Caller;
 }
 
-function serveTools(server: Server, { sdk, call, on, caller }: Desk): void {
-  server.setRequestHandler(sdk.ListToolsRequestSchema, () => ({
+/**
+ * What a request fails with, as its caller may read it: the SDK would send on
+ * the text of whatever was thrown.
+ */
+function guarded<P, R>(
+  { sdk, on }: Desk,
+  handle: (request: P, extra: Extra) => R | Promise<R>,
+): (request: P, extra: Extra) => Promise<R> {
+  return async (request, extra) => {
+    try {
+      return await handle(request, extra);
+    } catch (error) {
+      if (error instanceof sdk.McpError) throw error;
+      on.deps.log("warn", "mcp.request_failed", { error: errorText(error) });
+      throw new sdk.McpError(sdk.ErrorCode.InternalError, failureText(error));
+    }
+  };
+}
+
+function serveTools(server: Server, desk: Desk): void {
+  const { sdk, call, on, caller } = desk;
+  const listTools = guarded(desk, () => ({
     tools: toolsOf(on, caller).map(({ name, description, schema }) => ({
       name,
       description,
       inputSchema: { ...schema, type: "object" as const },
     })),
   }));
+  server.setRequestHandler(sdk.ListToolsRequestSchema, listTools);
   server.setRequestHandler(
     sdk.CallToolRequestSchema,
-    async ({ params }: CallToolRequest, { signal }: Extra) => {
+    guarded(desk, async ({ params }: CallToolRequest, { signal }: Extra) => {
       const { name } = params;
       if (!toolsOf(on, caller).some((tool) => tool.name === name)) {
         throw new sdk.McpError(
@@ -87,13 +109,14 @@ function serveTools(server: Server, { sdk, call, on, caller }: Desk): void {
         text = failureText(error);
       }
       return { content: [{ type: "text" as const, text }], isError };
-    },
+    }),
   );
 }
 
-function serveSessions(server: Server, { sdk, on, caller }: Desk): void {
+function serveSessions(server: Server, desk: Desk): void {
+  const { sdk, on, caller } = desk;
   const { sessions, messages } = on.deps.store;
-  server.setRequestHandler(sdk.ListResourcesRequestSchema, async () => {
+  const listSessions = guarded(desk, async () => {
     const rows = await sessions.list({ limit: SESSIONS_MAX });
     const own = rows.filter(({ key }) => caller.ownsSession(key));
     return {
@@ -105,11 +128,12 @@ function serveSessions(server: Server, { sdk, on, caller }: Desk): void {
       })),
     };
   });
+  server.setRequestHandler(sdk.ListResourcesRequestSchema, listSessions);
   server.setRequestHandler(
     sdk.ReadResourceRequestSchema,
-    async ({ params: { uri } }: ReadResourceRequest) => {
+    guarded(desk, async ({ params: { uri } }: ReadResourceRequest) => {
       const key = uri.startsWith(URI) ? uri.slice(URI.length) : "";
-      const row = caller.ownsSession(key)
+      const row = SessionKey.safeParse(key).success && caller.ownsSession(key)
         ? await sessions.find(key)
         : undefined;
       if (row === undefined) {
@@ -124,7 +148,7 @@ function serveSessions(server: Server, { sdk, on, caller }: Desk): void {
       })).filter(({ text }) => text !== "");
       const text = JSON.stringify({ key, messages: lines });
       return { contents: [{ uri, mimeType: "application/json", text }] };
-    },
+    }),
   );
 }
 

@@ -83,7 +83,11 @@ async function findOwn(
   id: string,
 ): Promise<StoredResponse | undefined> {
   const found = await on.deps.responses?.find(id);
-  return found?.principal === call.caller.id ? found : undefined;
+  if (found?.principal !== call.caller.id) return undefined;
+  // One principal's keys may differ in the agents they may use.
+  const { key } = found.session ?? {};
+  const caller = await Caller.of(call.caller);
+  return key === undefined || caller.ownsSession(key) ? found : undefined;
 }
 
 function refusePrevious(): never {
