@@ -144,6 +144,7 @@ export function modelAsker(
     const stream = deps.paid({
       principal: authority.principal,
       credential: authority.credential,
+      purses: authority.purses,
       agent: agentId,
       session: sessionKey,
     });

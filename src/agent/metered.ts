@@ -6,6 +6,7 @@
  *
  * @module
  */
+import type { Purse } from "../core/authority.ts";
 import type { ContextAccount } from "../core/methods.ts";
 import { NO_USAGE, type Usage } from "../core/message.ts";
 import {
@@ -14,7 +15,7 @@ import {
   type ModelRequest,
 } from "../core/model.ts";
 import { jobOfInbound, SCHEDULE_CHANNEL } from "../core/schedule.ts";
-import type { Hold, Spending } from "../guard/spending.ts";
+import type { Hold, PaidCall, Spending } from "../guard/spending.ts";
 import type { Run } from "../store/runs.ts";
 import type { UsageOwner } from "../store/usage.ts";
 import type { ModelCall, Models } from "./deps.ts";
@@ -33,8 +34,11 @@ function jobOf({ inbound, sessionKey }: Run): string | undefined {
 }
 
 /** Who pays for a run's calls. */
-export function payerOf(run: Run, model: string): UsageOwner {
-  const { principal, credential } = run.authority;
+export function payerOf(
+  run: Run,
+  model: string,
+): UsageOwner & Pick<PaidCall, "purses"> {
+  const { principal, credential, purses } = run.authority;
   const job = jobOf(run);
   return {
     agent: run.agentId,
@@ -43,6 +47,7 @@ export function payerOf(run: Run, model: string): UsageOwner {
     credential,
     session: run.transient ? "-" : run.sessionKey,
     ...(job === undefined ? {} : { job }),
+    ...(purses === undefined ? {} : { purses }),
   };
 }
 
@@ -105,6 +110,8 @@ class Watch {
 export interface Payer {
   principal: string;
   credential: string;
+  /** Budgets of the key and of those it was made with. */
+  purses?: readonly Purse[];
   agent?: string;
   session?: string;
 }

@@ -17,7 +17,7 @@ import type { AuditEntry } from "../store/audit.ts";
 import type { DeviceRow } from "../store/devices.ts";
 import type { Row } from "../store/journal.ts";
 import type { Store } from "../store/store.ts";
-import { checkCovers } from "./minting.ts";
+import { checkCovers, checkMayEnd } from "./minting.ts";
 import { deviceCredential } from "./principal.ts";
 import { hashToken, makeTokenText } from "./secret_text.ts";
 
@@ -220,9 +220,8 @@ export class Devices {
   ): Promise<{ row: DeviceRow; at: number }> {
     return this.alone(async () => {
       const row = await this.#get(device);
-      if (by.credential !== deviceCredential(row)) {
-        this.#check(row, by, "revoke");
-      }
+      const held = { ...row, credential: deviceCredential(row) };
+      checkMayEnd(by, held, { act: `revoke ${named(row)}` });
       this.end(row);
       const at = this.#clock.now();
       const { token: _, nextToken: __, ...kept } = row;
@@ -274,9 +273,7 @@ export class Devices {
   }
 
   #check(row: DeviceRow, by: Authority, act: string): void {
-    checkCovers(by, row, {
-      act: `${act} device "${row.id.slice(0, 12)}…"`,
-    });
+    checkCovers(by, row, { act: `${act} ${named(row)}` });
   }
 
   #tell(credential: string, before?: number): void {
@@ -300,6 +297,10 @@ export class Devices {
       this.#store.audit.row(entry),
     ]);
   }
+}
+
+function named({ id }: Pick<DeviceRow, "id">): string {
+  return `device "${id.slice(0, 12)}…"`;
 }
 
 /** What the audit log is told of a device. */

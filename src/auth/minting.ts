@@ -10,7 +10,10 @@ import {
   type Allowed,
   type Authority,
   isAllowed,
+  type KeyBudget,
+  leastOf,
   type PrincipalKind,
+  type Purse,
   Scopes,
   toScope,
 } from "../core/authority.ts";
@@ -27,13 +30,18 @@ export interface Wish {
   tools?: Allowed;
   /** Whose words its messages are: the owner's for `owner`, else `untrusted`. */
   integrity?: Integrity;
+  /** What it may spend in a day, under its own id. */
+  purse?: Purse;
 }
 
 /** What it comes to. */
 export type Granted = Pick<
   TokenRow,
-  "scopes" | "agents" | "models" | "tools" | "integrity"
+  "scopes" | "agents" | "models" | "tools" | "integrity" | "purses"
 >;
+
+/** Purses that one credential carries: its own and its makers'. */
+const PURSES_MAX = 8;
 
 /**
  * What was asked for, no wider than `by` (absent at the machine itself).
@@ -62,8 +70,22 @@ export function narrowed(
     models: wish.models ?? "any",
     tools: wish.tools ?? "any",
   };
-  if (by === undefined) return { scopes: scopes.list(), ...wanted, integrity };
-  const wider = widerThan(by, { ...wish, scopes, integrity });
+  const purses = [...by?.purses ?? [], ...wish.purse ? [wish.purse] : []];
+  const carried = purses.length === 0 ? {} : { purses };
+  if (by === undefined) {
+    return { scopes: scopes.list(), ...wanted, integrity, ...carried };
+  }
+  if (purses.length > PURSES_MAX) {
+    throw new AppError(
+      "forbidden",
+      `Cannot make ${what}: ${PURSES_MAX} budgets hold for it already`,
+      { hint: "Make it with a key that is nearer to the owner's" },
+    );
+  }
+  const wider = [
+    ...widerThan(by, { ...wish, scopes, integrity, purses }),
+    ...beyondBudget(by, wish.purse),
+  ];
   if (wider.length > 0) {
     throw new AppError(
       "forbidden",
@@ -83,7 +105,21 @@ export function narrowed(
     models,
     tools,
     integrity,
+    ...carried,
   };
+}
+
+/** What of a budget is more than its maker has itself. */
+function beyondBudget(by: Authority, asked: KeyBudget = {}): string[] {
+  const own = leastOf(by.purses);
+  const isMore = (meter: keyof KeyBudget) =>
+    (asked[meter] ?? 0) > (own[meter] ?? Infinity);
+  return [
+    ...isMore("usdPerDay") ? [`a budget of ${asked.usdPerDay} $ a day`] : [],
+    ...isMore("tokensPerDay")
+      ? [`a budget of ${asked.tokensPerDay} tokens a day`]
+      : [],
+  ];
 }
 
 /**
@@ -107,6 +143,22 @@ export function checkCovers(
   );
 }
 
+/**
+ * Refuses whoever may not end a credential. It may be ended by itself, by an
+ * owner with `admin`, and by whatever may do all that it may.
+ *
+ * @throws {AppError} `forbidden`
+ */
+export function checkMayEnd(
+  by: Authority,
+  held: Granted & { kind: PrincipalKind; credential: string },
+  how: { act: string },
+): void {
+  const isOwner = by.kind === "owner" && by.scopes.has("admin");
+  if (isOwner || by.credential === held.credential) return;
+  checkCovers(by, held, how);
+}
+
 function quoted(names: readonly string[]): string {
   return names.map((name) => JSON.stringify(name.slice(0, 64))).join(", ");
 }
@@ -121,6 +173,7 @@ function widerThan(
     tools?: Allowed;
     integrity: Integrity;
     kind: PrincipalKind;
+    purses?: readonly Purse[] | undefined;
   },
 ): string[] {
   const own = by.toRecord();
@@ -139,6 +192,11 @@ function widerThan(
   }
   if (meetIntegrity(asked.integrity, by.integrity) !== asked.integrity) {
     wider.push(`integrity "${asked.integrity}"`);
+  }
+  // Another's purse would be spent beside its own.
+  const carried = new Set(asked.purses?.map(({ key }) => key));
+  if (by.purses.some(({ key }) => !carried.has(key))) {
+    wider.push("a budget of its own");
   }
   if (asked.kind !== "program" && by.kind !== "owner") {
     wider.push(`kind "${asked.kind}"`);

@@ -26,7 +26,8 @@ import type { Store } from "../store/store.ts";
 import type { ProvenDevice } from "./device_proof.ts";
 import { type Devices, told } from "./devices.ts";
 import { canonicalAddress } from "./limiter.ts";
-import { narrowed } from "./minting.ts";
+import { checkMayEnd, narrowed } from "./minting.ts";
+import { deviceCredential } from "./principal.ts";
 import { hashToken, makeTokenText } from "./secret_text.ts";
 
 /** What is told to whoever may pair. */
@@ -181,13 +182,29 @@ export class Pairing {
         );
       }
       const kind = kindFor(by, { role: pending.role, as: wish.as });
+      const { purses } = by.toRecord();
       const { scopes, agents, models, tools, integrity } = by.narrow({
         scopes: shown.intersect(wanted).list(),
         integrity: kind === "owner" ? "owner" : "untrusted",
       }).toRecord();
       const { deviceId: id, publicKey, role } = pending;
+      // A pairing takes the place of the one before it: that one ends.
+      const before = await devices.find(id, role);
+      if (before !== undefined) {
+        const held = { ...before, credential: deviceCredential(before) };
+        checkMayEnd(by, held, { act: "pair the device anew" });
+      }
       const row = await this.#makeRow({ id, publicKey }, {
-        granted: { role, kind, scopes, agents, models, tools, integrity },
+        granted: {
+          role,
+          kind,
+          scopes,
+          agents,
+          models,
+          tools,
+          integrity,
+          ...(purses === undefined ? {} : { purses }),
+        },
         said: pending,
         abilities: pending.abilities,
         approvedBy: by.credential,
@@ -205,7 +222,8 @@ export class Pairing {
   /**
    * Turns a request down, or withdraws an invitation of this id.
    *
-   * @throws {AppError} `not_found`
+   * @throws {AppError} `not_found`; `forbidden` for an invitation to more than
+   * `by` may itself
    */
   reject(
     by: Authority,
@@ -214,8 +232,12 @@ export class Pairing {
     const { store, devices } = this.#on;
     return devices.alone(async () => {
       const invites = await store.devices.invites();
-      const invite = invites.find(({ id }) => id === wish.requestId);
+      const invite = invites.find(({ id, role }) =>
+        id === wish.requestId && role === (wish.role ?? role)
+      );
       if (invite !== undefined) {
+        const held = { ...invite, credential: invite.createdBy };
+        checkMayEnd(by, held, { act: "withdraw the invitation" });
         await store.journal.commit([
           store.devices.deleteInviteRow(invite),
           store.audit.row(invitation("device.invite.withdraw", invite, by)),
@@ -322,9 +344,19 @@ export class Pairing {
       }
       const maker = await this.#on.standing(invite.createdBy);
       if (maker?.revision !== invite.createdByRevision) return undefined;
-      const { kind, scopes, agents, models, tools, integrity, name } = invite;
+      const { kind, scopes, agents, models, tools, integrity } = invite;
+      const { name, purses } = invite;
       const row = await this.#makeRow(device, {
-        granted: { role, kind, scopes, agents, models, tools, integrity },
+        granted: {
+          role,
+          kind,
+          scopes,
+          agents,
+          models,
+          tools,
+          integrity,
+          ...(purses === undefined ? {} : { purses }),
+        },
         said: {
           ...said(params),
           ...(name === undefined ? {} : { displayName: name }),
@@ -390,6 +422,7 @@ export class Pairing {
         | "models"
         | "tools"
         | "integrity"
+        | "purses"
       >;
       said: Said;
       abilities: NodeAbilities;

@@ -30,6 +30,7 @@ export function principalOf(row: TokenRow): Principal {
     models: row.models,
     tools: row.tools,
     integrity: row.integrity,
+    ...(row.purses === undefined ? {} : { purses: row.purses }),
   });
   const { kind, name, generation = 0 } = row;
   return Object.freeze({ id, kind, name, authority, generation });
@@ -74,6 +75,7 @@ export function devicePrincipal(row: DeviceRow): Principal {
     models: isNode ? [] : row.models,
     tools: isNode ? [] : row.tools,
     integrity: isNode ? "untrusted" : row.integrity,
+    ...(row.purses === undefined ? {} : { purses: row.purses }),
   });
   const name = row.displayName ?? row.clientId;
   return Object.freeze({ id, kind: row.kind, name, authority });

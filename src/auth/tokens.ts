@@ -11,6 +11,8 @@
 import {
   type Allowed,
   type Authority,
+  type KeyBudget,
+  leastOf,
   PrincipalKind,
 } from "../core/authority.ts";
 import { AppError, errorText, ignore } from "../core/errors.ts";
@@ -22,7 +24,7 @@ import type { AuditEntry } from "../store/audit.ts";
 import type { Store } from "../store/store.ts";
 import type { TokenRow } from "../store/tokens.ts";
 import type { EndListener } from "./devices.ts";
-import { checkCovers, narrowed } from "./minting.ts";
+import { checkCovers, checkMayEnd, narrowed } from "./minting.ts";
 import { hashToken, makeTokenText } from "./secret_text.ts";
 
 export { hashToken } from "./secret_text.ts";
@@ -39,6 +41,8 @@ export interface TokenRequest {
   /** `program` unless said. */
   kind?: PrincipalKind;
   expiresInMs?: number;
+  /** What it may spend in a day, beside what its maker may. */
+  budget?: KeyBudget;
 }
 
 /** What `Tokens` needs. */
@@ -48,8 +52,8 @@ export interface TokensDeps {
   log: Log;
 }
 
-/** A token as it is shown: without its hash. */
-export type TokenView = Omit<TokenRow, "sha256">;
+/** A token as it is shown: without its hash, with all its budgets in one. */
+export type TokenView = Omit<TokenRow, "sha256"> & { budget?: KeyBudget };
 
 /** A token from the environment must be this long. */
 export const ADOPTED_CHARS_MIN = 24;
@@ -174,7 +178,11 @@ export class Tokens {
         (options.withRevoked ||
           row.revokedAt === undefined && !this.#ended.has(row.id))
       )
-      .map(({ sha256: _, ...view }) => view);
+      .map(({ sha256: _, ...view }) =>
+        view.purses === undefined
+          ? view
+          : { ...view, budget: leastOf(view.purses) }
+      );
   }
 
   /**
@@ -195,10 +203,12 @@ export class Tokens {
         `Cannot revoke token "${id}": no such token`,
       );
     }
-    if (row.revokedAt !== undefined) return;
-    if (by !== undefined && by.credential !== id) {
-      checkCovers(by, row, { act: `revoke token "${row.name}"` });
+    if (by !== undefined) {
+      checkMayEnd(by, { ...row, credential: id }, {
+        act: `revoke token "${row.name}"`,
+      });
     }
+    if (row.revokedAt !== undefined) return;
     // At once; a text that is being made meanwhile is found after it is.
     this.#end(id);
     await this.#alone(async () => {
@@ -398,11 +408,18 @@ export class Tokens {
       standing?.expiresAt,
       request.expiresInMs === undefined ? undefined : now + request.expiresInMs,
     );
+    const id = makeId("tok", now);
+    const { budget = {} } = request;
+    const isBudgeted = Object.keys(budget).length > 0;
     return {
       sha256: hashToken(given.token),
-      id: makeId("tok", now),
+      id,
       name: request.name,
-      ...narrowed({ ...request, kind }, {
+      ...narrowed({
+        ...request,
+        kind,
+        ...(isBudgeted ? { purse: { key: id, ...budget } } : {}),
+      }, {
         by,
         what: `token "${request.name}"`,
       }),
@@ -476,6 +493,7 @@ function earliest(
 }
 
 function told(event: string, row: TokenRow, by?: Authority): AuditEntry {
+  const { usdPerDay, tokensPerDay } = leastOf(row.purses ?? []);
   return {
     event,
     fields: {
@@ -483,6 +501,8 @@ function told(event: string, row: TokenRow, by?: Authority): AuditEntry {
       kind: row.kind,
       scopes: [...row.scopes],
       integrity: row.integrity,
+      ...(usdPerDay === undefined ? {} : { usdPerDay }),
+      ...(tokensPerDay === undefined ? {} : { tokensPerDay }),
       by: by?.credential ?? "local",
     },
   };

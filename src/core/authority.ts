@@ -109,6 +109,35 @@ export function isAllowed(allowed: Allowed, name: string): boolean {
   return allowed === "any" || allowed.includes(name);
 }
 
+/** What a key may spend in a day, by UTC. What is not named is not limited here. */
+export const KeyBudget = z.strictObject({
+  /** For models with a price. */
+  usdPerDay: z.number().nonnegative().max(1_000_000).optional(),
+  /** In and out, of all models. */
+  tokensPerDay: z.int().nonnegative().optional(),
+});
+export type KeyBudget = z.infer<typeof KeyBudget>;
+
+/**
+ * A key's budget under the key's id. Whatever is made with a key carries the
+ * key's purse beside its own, so that all of them together spend no more.
+ */
+export const Purse = z.strictObject({
+  key: z.string().max(256),
+  ...KeyBudget.shape,
+});
+export type Purse = z.infer<typeof Purse>;
+
+/** What several purses leave: the least of each. */
+export function leastOf(purses: readonly KeyBudget[]): KeyBudget {
+  const least: KeyBudget = {};
+  for (const meter of ["usdPerDay", "tokensPerDay"] as const) {
+    const said = purses.flatMap((purse) => purse[meter] ?? []);
+    if (said.length > 0) least[meter] = Math.min(...said);
+  }
+  return least;
+}
+
 /** An authority as it is stored with a run and read back at boot. */
 export const AuthorityRecord = z.strictObject({
   /** The principal's id: `owner`, `peer:<network>:<account>:<id>`, `token:<id>`. */
@@ -123,6 +152,8 @@ export const AuthorityRecord = z.strictObject({
   tools: Allowed,
   /** Whose words the principal's own messages are. */
   integrity: Integrity,
+  /** Of the credential and of those it was made with; absent without any. */
+  purses: z.array(Purse).optional(),
 });
 export type AuthorityRecord = z.infer<typeof AuthorityRecord>;
 
@@ -151,6 +182,11 @@ export class Authority {
   }
   get integrity(): Integrity {
     return this.#record.integrity;
+  }
+
+  /** What is spent for it counts in each of these; nothing takes one away. */
+  get purses(): readonly Purse[] {
+    return structuredClone(this.#record.purses ?? []);
   }
 
   allowsAgent(id: string): boolean {

@@ -5,7 +5,7 @@
  * @module
  */
 import { z } from "zod";
-import type { Scope } from "./authority.ts";
+import { KeyBudget, type Scope } from "./authority.ts";
 import { DEVICE_METHODS } from "./methods/device.ts";
 import { SessionKey } from "./ids.ts";
 import { CATALOG_METHODS } from "./methods/catalog.ts";
@@ -112,7 +112,7 @@ export const BudgetStanding = z.object({
   /** Held back for calls under way. */
   reserved: z.number(),
   share: z.number(),
-  /** The configuration line. */
+  /** The configuration line, or how the key was made. */
   because: z.string(),
   resetsAt: z.int(),
 });
@@ -298,6 +298,8 @@ export const METHODS = {
       tools: z.array(z.string()).optional(),
       integrity: z.enum(["owner", "untrusted"]).optional(),
       expiresInMs: z.int().positive().optional(),
+      /** What it may spend in a day; no more than its maker. */
+      budget: KeyBudget.optional(),
     }),
     output: z.object({ id: z.string(), token: z.string() }),
   },
@@ -316,6 +318,8 @@ export const METHODS = {
         tools: z.union([z.literal("any"), z.array(z.string())]).optional(),
         integrity: z.string().optional(),
         kind: z.string().optional(),
+        /** Its own and its makers' in one: the least of each. */
+        budget: KeyBudget.optional(),
         createdAt: z.int(),
         expiresAt: z.int().optional(),
         lastUsedAt: z.int().optional(),

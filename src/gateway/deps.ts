@@ -117,7 +117,7 @@ export interface TokenDesk {
     named: string,
     by: Authority,
   ): Promise<MethodOutput<"token.rotate">>;
-  /** @throws {AppError} `not_found` */
+  /** @throws {AppError} `not_found`; `forbidden` when it outranks its revoker */
   revoke(id: string, by: Authority): Promise<void>;
 }
 

@@ -9,6 +9,7 @@
  */
 import type { z } from "zod";
 import type { RunView, TurnRequest } from "../agent/turns.ts";
+import type { Purse } from "../core/authority.ts";
 import { dayOf } from "../core/cost.ts";
 import { AppError } from "../core/errors.ts";
 import { agentOf } from "../core/ids.ts";
@@ -395,6 +396,17 @@ function spenderOf({ isOwner, principal, authority }: Caller) {
   return { principal: principal.id, credential: authority.credential };
 }
 
+/** Budgets that keys were made with: all of them for the owner. */
+async function pursesOf(
+  { tokens }: GatewayDeps,
+  { isOwner, authority }: Caller,
+): Promise<readonly Purse[]> {
+  if (!isOwner) return authority.purses;
+  return (await tokens.list()).flatMap(({ id: key, budget }) =>
+    budget === undefined ? [] : [{ key, ...budget }]
+  );
+}
+
 /** The table. */
 export function makeHandlers(on: MethodDeps): Handlers {
   const { deps, health } = on;
@@ -441,16 +453,20 @@ export function makeHandlers(on: MethodDeps): Handlers {
       const ts = deps.clock.now();
       const who = spenderOf(caller);
       const today = await desk.today(who);
-      return { ts, day: dayOf(ts), today, budgets: desk.budgets(who) };
+      const budgets = desk.budgets(who, await pursesOf(deps, caller));
+      return { ts, day: dayOf(ts), today, budgets };
     },
     "usage.cost": async ({ by = "day", days = 7 }, { caller }) => {
       const query = { by, days };
       const cost = await usageOf(deps).cost(query, spenderOf(caller));
       return { ts: deps.clock.now(), by, ...cost };
     },
-    "usage.budget": (_, { caller }) => ({
+    "usage.budget": async (_, { caller }) => ({
       ts: deps.clock.now(),
-      budgets: usageOf(deps).budgets(spenderOf(caller)),
+      budgets: usageOf(deps).budgets(
+        spenderOf(caller),
+        await pursesOf(deps, caller),
+      ),
     }),
     // Parsed on the way out: a row's further fields (its hash) stay here.
     "token.create": async (params, { caller }) =>

@@ -7,6 +7,7 @@
  * @module
  */
 import { z } from "zod";
+import type { KeyBudget, Purse } from "../core/authority.ts";
 import { dollars, NANO } from "../core/cost.ts";
 import { AgentId } from "../core/ids.ts";
 
@@ -87,6 +88,18 @@ export interface Spender {
   /** The sender. */
   principal: string;
   job?: string | undefined;
+  /** Keys whose own budgets it spends of, beside its own. */
+  payers?: readonly string[] | undefined;
+  /** Those budgets, as the keys' records say. */
+  purses?: readonly Purse[] | undefined;
+}
+
+/** Every key that a spender's calls count for, once. */
+export function payersOf(
+  { credential, payers = [], purses = [] }: Spender,
+): string[] {
+  const named = purses.map(({ key }) => key);
+  return [...new Set([credential, ...payers, ...named])];
 }
 
 export const SCOPES = ["day", "agent", "key", "job", "sender"] as const;
@@ -100,9 +113,12 @@ export interface Limit {
   meter: Meter;
   /** Nano-dollars or tokens. */
   max: number;
-  /** The configuration line. */
+  /** The configuration line, or {@linkcode OWN_BUDGET}. */
   because: string;
 }
+
+/** Where a limit comes from that a key was made with. */
+export const OWN_BUDGET = "token create --budget";
 
 const KEY = {
   usd: "usdPerDay",
@@ -122,11 +138,11 @@ function maxOf(
 export function scopesOf(
   spender: Spender,
 ): { scope: BudgetScope; name: string }[] {
-  const { agent, credential, principal, job } = spender;
+  const { agent, principal, job } = spender;
   return [
     { scope: "day", name: "" },
     { scope: "agent", name: agent },
-    { scope: "key", name: credential },
+    ...payersOf(spender).map((name) => ({ scope: "key" as const, name })),
     { scope: "sender", name: principal },
     ...job === undefined ? [] : [{ scope: "job" as const, name: job }],
   ];
@@ -163,11 +179,29 @@ export function limitsOf(
   });
 }
 
+const OWN = {
+  usd: "usdPerDay",
+  tokens: "tokensPerDay",
+} as const satisfies Partial<Record<Meter, keyof KeyBudget>>;
+
+/** The limits a key was made with. */
+export function limitsOfPurse({ key: name, ...budget }: Purse): Limit[] {
+  return (["usd", "tokens"] as const).flatMap((meter) => {
+    const max = maxOf(budget[OWN[meter]], meter);
+    return max === undefined
+      ? []
+      : [{ scope: "key" as const, name, meter, max, because: OWN_BUDGET }];
+  });
+}
+
 /** Every limit that a spender's call must fit in. */
 export function limitsFor(spender: Spender, config: BudgetsConfig): Limit[] {
-  return scopesOf(spender).flatMap(({ scope, name }) =>
-    limitsOf(config, scope, name)
-  );
+  return [
+    ...scopesOf(spender).flatMap(({ scope, name }) =>
+      limitsOf(config, scope, name)
+    ),
+    ...(spender.purses ?? []).flatMap(limitsOfPurse),
+  ];
 }
 
 /** What a scope has spent and what is held back for calls under way. */

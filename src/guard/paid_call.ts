@@ -5,9 +5,10 @@
  * @module
  */
 import { costOf, type Price } from "../core/cost.ts";
+import type { Purse } from "../core/authority.ts";
 import type { Usage } from "../core/message.ts";
 import type { UsageCall, UsageOwner } from "../store/usage.ts";
-import { add, type Amounts, type Limit } from "./budget.ts";
+import { add, type Amounts, type Limit, payersOf } from "./budget.ts";
 
 /** A model call that somebody has to pay for. */
 export interface PaidCall extends UsageOwner {
@@ -16,6 +17,8 @@ export interface PaidCall extends UsageOwner {
   /** An estimate, rather high than low. */
   inputTokens: number;
   outputTokensMax: number;
+  /** Budgets of the key and of those it was made with. */
+  purses?: readonly Purse[] | undefined;
 }
 
 /** A reservation. What is settled or released once is done. */
@@ -43,10 +46,16 @@ export interface Settled {
 }
 
 /** Only whose a call is. */
-export function ownerOf(call: UsageOwner): UsageOwner {
+export function ownerOf(
+  call: UsageOwner & Pick<PaidCall, "purses">,
+): UsageOwner {
   const { agent, model, principal, credential, session, job } = call;
-  const owner = { agent, model, principal, credential, session };
-  return job === undefined ? owner : { ...owner, job };
+  const payers = payersOf(call).filter((key) => key !== credential);
+  return {
+    ...{ agent, model, principal, credential, session },
+    ...job === undefined ? {} : { job },
+    ...payers.length === 0 ? {} : { payers },
+  };
 }
 
 /** What a call counts for each meter. */

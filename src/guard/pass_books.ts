@@ -83,7 +83,9 @@ export class PassBooks {
   #open(owner: UsageOwner, day: string): PassBook {
     const name = sumId(owner);
     let book = this.#books.get(name);
-    if (book !== undefined && book.day !== day) {
+    const isOther = book?.day !== day ||
+      `${book.owner.payers}` !== `${owner.payers}`;
+    if (book !== undefined && isOther) {
       this.#end(book);
       book = undefined;
     }

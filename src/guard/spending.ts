@@ -38,6 +38,7 @@ import {
   limitsFor,
   METERS,
   NOTHING,
+  OWN_BUDGET,
   type Refusal,
   scopeText,
 } from "./budget.ts";
@@ -206,7 +207,9 @@ export class Spending {
    *
    * @throws {AppError} `budget`
    */
-  check(spender: Omit<UsageOwner, "session">): void {
+  check(
+    spender: Omit<UsageOwner, "session"> & Pick<PaidCall, "purses">,
+  ): void {
     const price = this.#deps.priceOf(spender.model);
     const one = priced({ ...NO_USAGE, inputTokens: 1, outputTokens: 1 }, price);
     const limits = limitsFor(spender, this.#deps.config());
@@ -428,7 +431,11 @@ export class Spending {
       "budget",
       `Cannot ${what}: ${scopeText(limit)} of ${amountText(meter, max)} ${why}`,
       {
-        hint: `Raise ${because}, or wait until ${
+        hint: `${
+          because === OWN_BUDGET
+            ? "Use a key with a larger one"
+            : `Raise ${because}`
+        }, or wait until ${
           new Date(resetsAt).toISOString().slice(0, 16).replace("T", " ")
         } UTC; "carapace usage" shows what it went to`,
         retryAfterMs: resetsAt - now,
@@ -437,7 +444,7 @@ export class Spending {
     );
   }
 
-  #tell(spender: UsageOwner, changes: readonly Change[]): void {
+  #tell(spender: PaidCall, changes: readonly Change[]): void {
     if (changes.length === 0) return;
     for (const limit of limitsFor(spender, this.#deps.config())) {
       const { scope, name, meter } = limit;
@@ -471,8 +478,10 @@ export class Spending {
 function addTo(sums: Map<string, UsageSum>, call: UsageCall): UsageSum {
   const id = sumId(call);
   const old = sums.get(id);
+  // A device that another key paired anew: what it spent counts for both.
+  const payers = [...old?.payers ?? [], ...call.payers ?? []];
   const sum: UsageSum = {
-    ...ownerOf(call),
+    ...ownerOf({ ...call, payers }),
     day: call.day,
     calls: (old?.calls ?? 0) + call.calls,
     usage: addUsage(old?.usage ?? NO_USAGE, call.usage),

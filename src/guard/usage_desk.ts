@@ -6,7 +6,7 @@
  *
  * @module
  */
-import type { Authority } from "../core/authority.ts";
+import type { Authority, Purse } from "../core/authority.ts";
 import { dayEnd, dayOf, dollars, NANO } from "../core/cost.ts";
 import type { BudgetStanding, UsageTotals } from "../core/methods.ts";
 import type { Clock } from "../core/time.ts";
@@ -16,6 +16,7 @@ import {
   type BudgetsConfig,
   type Limit,
   limitsOf,
+  limitsOfPurse,
   type Meter,
   type Standing,
 } from "./budget.ts";
@@ -173,8 +174,12 @@ export class UsageDesk {
     return { from, to, total: totalOf(sums), rows };
   }
 
-  /** How every limit stands: all of them, or one key's own. */
-  budgets(who?: UsageWho): BudgetStanding[] {
+  /**
+   * How every limit stands: all of them, or one key's own.
+   *
+   * @param purses What keys were made with; of another's, none is shown
+   */
+  budgets(who?: UsageWho, purses: readonly Purse[] = []): BudgetStanding[] {
     const config = this.#config();
     const { ledger } = this.#spending;
     const resetsAt = dayEnd(this.#clock.now());
@@ -193,7 +198,10 @@ export class UsageDesk {
         ...limitsOf(config, "key", who.credential),
         ...limitsOf(config, "sender", who.principal),
       ];
-    return limits.map((limit) =>
+    const own = purses.filter(({ key }) =>
+      who === undefined || key === who.credential
+    );
+    return [...limits, ...own.flatMap(limitsOfPurse)].map((limit) =>
       toStanding(limit, ledger.standing(limit.scope, limit.name), resetsAt)
     );
   }
@@ -213,7 +221,7 @@ export class UsageDesk {
       ...today.priced ? [] : [
         `${today.unpricedTokens} of these tokens have no known price.`,
       ],
-      ...this.budgets(who).map((row) => {
+      ...this.budgets(who, authority.purses).map((row) => {
         const isMoney = row.meter === "usd";
         const show = (n: number) => isMoney ? dollars(n * NANO) : String(n);
         const unit = isMoney

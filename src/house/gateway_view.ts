@@ -117,6 +117,7 @@ export function gatewayDeps(
     tokens: {
       create: async (input, maker) => {
         const { expiresInMs, agents, models, tools, integrity } = input;
+        const { budget } = input;
         const { id, token } = await tokens.create(
           {
             name: input.name,
@@ -126,6 +127,7 @@ export function gatewayDeps(
             ...(tools === undefined ? {} : { tools }),
             ...(integrity === undefined ? {} : { integrity }),
             ...(expiresInMs === undefined ? {} : { expiresInMs }),
+            ...(budget === undefined ? {} : { budget }),
           },
           maker,
           await identity.credentials.standing(maker.credential),

@@ -7,7 +7,7 @@
  * @module
  */
 import { z } from "zod";
-import { Allowed, PrincipalKind, Scope } from "../core/authority.ts";
+import { Allowed, PrincipalKind, Purse, Scope } from "../core/authority.ts";
 import { DeviceRole, NodeAbilities } from "../core/methods/device.ts";
 import { idSchema } from "../core/ids.ts";
 import { Integrity } from "../core/label.ts";
@@ -25,6 +25,8 @@ const What = {
   models: Allowed,
   tools: Allowed,
   integrity: Integrity,
+  /** Budgets of the keys it was made with. */
+  purses: z.array(Purse).optional(),
   kind: PrincipalKind,
 };
 

@@ -6,7 +6,7 @@
  * @module
  */
 import { z } from "zod";
-import { Allowed, PrincipalKind, Scope } from "../core/authority.ts";
+import { Allowed, PrincipalKind, Purse, Scope } from "../core/authority.ts";
 import { idSchema } from "../core/ids.ts";
 import { Integrity } from "../core/label.ts";
 import type { KvJournal, Row } from "./journal.ts";
@@ -23,6 +23,8 @@ export const TokenRow = z.strictObject({
   models: Allowed,
   tools: Allowed,
   integrity: Integrity,
+  /** Its own budget and those of the keys it was made with. */
+  purses: z.array(Purse).optional(),
   kind: PrincipalKind,
   /** Counts up with every change of what the token may do. */
   revision: z.int().nonnegative(),

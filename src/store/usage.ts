@@ -36,6 +36,8 @@ const who = {
   /** `-` without a session that lasts. */
   session: z.string().min(1).max(300),
   job: z.string().max(64).optional(),
+  /** Keys it counts for beside its own: those it was made with. */
+  payers: z.array(z.string().max(256)).optional(),
 };
 
 /** Whose a call is. */

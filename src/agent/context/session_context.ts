@@ -117,6 +117,7 @@ export async function compactNow(
     stream: paidStream(deps, {
       principal,
       credential: options.actor.authority.credential,
+      purses: options.actor.authority.purses,
       agent: session.agentId,
       session: session.key,
     }),

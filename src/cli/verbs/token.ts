@@ -3,7 +3,9 @@
  *
  * @module
  */
-import { Scope, toScope } from "../../core/authority.ts";
+import { type KeyBudget, Scope, toScope } from "../../core/authority.ts";
+import { dollars, NANO } from "../../core/cost.ts";
+import type { MethodOutput } from "../../core/methods.ts";
 import {
   parseDuration,
   positionalsMax,
@@ -23,7 +25,7 @@ export const token: Verb = {
   name: "token",
   about: "Make, list, rotate and revoke tokens",
   usage: [
-    "carapace token create NAME [--scopes LIST] [--expires DURATION] [--agents LIST] [--models LIST] [--tools LIST] [--integrity owner|untrusted] [--json]",
+    "carapace token create NAME [--scopes LIST] [--expires DURATION] [--agents LIST] [--models LIST] [--tools LIST] [--budget AMOUNTS] [--integrity owner|untrusted] [--json]",
     "carapace token list [--json]",
     "carapace token rotate NAME|ID [--json]",
     "carapace token revoke ID [--json]",
@@ -31,6 +33,8 @@ export const token: Verb = {
   examples: [
     "carapace token create phone --scopes read,chat --expires 30d",
     "carapace token create ci --scopes chat --agents work --models openai:gpt-5",
+    "carapace token create bot --budget 2usd,500000tokens  # a day, by UTC",
+    "carapace token create me --scopes write --integrity owner  # its words are yours",
     "carapace token list",
     "carapace token rotate phone",
     "carapace token revoke tok_01jabc",
@@ -48,6 +52,7 @@ async function runToken(io: Io, roof: Roof): Promise<number> {
     agents: { type: "string" },
     models: { type: "string" },
     tools: { type: "string" },
+    budget: { type: "string" },
     integrity: { type: "string" },
   });
   const [action, subject] = positionals;
@@ -63,6 +68,9 @@ async function runToken(io: Io, roof: Roof): Promise<number> {
           ? undefined
           : parseDuration(values.expires),
         integrity: parseIntegrity(values.integrity),
+        budget: values.budget === undefined
+          ? undefined
+          : parseBudget(values.budget),
         allowed: {
           ...listed("agents", values.agents),
           ...listed("models", values.models),
@@ -134,8 +142,38 @@ function parseIntegrity(
   throw usageError(`Unknown integrity "${text}"`, "It is owner or untrusted");
 }
 
+const AMOUNT = /^(\$)?(\d{1,15}(?:\.\d{1,6})?)(usd|tokens)?$/i;
+
+/** `2usd`, `$2`, `2`, `500000tokens`, or one of each. */
+export function parseBudget(text: string): KeyBudget {
+  const budget: KeyBudget = {};
+  for (const word of names(text)) {
+    const [, sign, digits, unit = "usd"] = AMOUNT.exec(word) ?? [];
+    const meter = unit.toLowerCase() === "tokens"
+      ? "tokensPerDay"
+      : "usdPerDay";
+    const amount = Number(digits);
+    const isWrong = digits === undefined || budget[meter] !== undefined ||
+      (meter === "tokensPerDay"
+        ? sign !== undefined || !Number.isSafeInteger(amount)
+        : amount > 1_000_000);
+    if (isWrong) throw budgetError(word);
+    budget[meter] = amount;
+  }
+  if (Object.keys(budget).length === 0) throw budgetError(text);
+  return budget;
+}
+
+function budgetError(text: string) {
+  return usageError(
+    `Cannot use --budget "${text.slice(0, 40)}"`,
+    "It is dollars a day, tokens a day, or both: 2usd,500000tokens",
+  );
+}
+
 interface Wanted {
   name: string;
+  budget: KeyBudget | undefined;
   integrity: "owner" | "untrusted" | undefined;
   scopes: string[];
   expiresInMs: number | undefined;
@@ -146,11 +184,13 @@ interface Wanted {
 function createCall(io: Io, wanted: Wanted): Call {
   return async (client) => {
     const { name, scopes, expiresInMs, allowed, integrity, json } = wanted;
+    const { budget } = wanted;
     const made = await client.call("token.create", {
       name,
       scopes,
       ...allowed,
       ...(integrity === undefined ? {} : { integrity }),
+      ...(budget === undefined ? {} : { budget }),
       ...(expiresInMs === undefined ? {} : { expiresInMs }),
     });
     if (json) return io.out(jsonLine(made));
@@ -175,11 +215,19 @@ async function list(
   const payload = await client.call("token.list", {});
   if (options.json) return io.out(jsonLine(payload));
   const now = io.clock.now();
+  const { budgets } = await client.call("usage.budget", {});
+  const spent = (id: string, meter: Standing["meter"]) =>
+    budgets.find((one) =>
+      one.scope === "key" && one.name === id && one.meter === meter
+    )?.spent ?? 0;
   const rows = payload.tokens.map((row) => [
     row.id,
     row.name,
     // Admin holds all the others.
     row.scopes.includes("admin") ? "admin" : row.scopes.join(","),
+    onlyText(row),
+    budgetText(row.budget, (meter) => spent(row.id, meter)),
+    row.integrity ?? "",
     row.lastUsedAt === undefined ? "never" : agoText(row.lastUsedAt, now),
     row.expiresAt === undefined
       ? "never"
@@ -188,8 +236,45 @@ async function list(
       : agoText(row.expiresAt, now),
   ]);
   io.out(
-    table(["ID", "NAME", "SCOPES", "USED", "EXPIRES"], rows, makePaint(io)),
+    table(
+      [
+        ...["ID", "NAME", "SCOPES", "ONLY", "BUDGET A DAY"],
+        ...["INTEGRITY", "USED", "EXPIRES"],
+      ],
+      rows,
+      makePaint(io),
+    ),
   );
+}
+
+type Standing = MethodOutput<"usage.budget">["budgets"][number];
+type TokenItem = MethodOutput<"token.list">["tokens"][number];
+
+/** What a key is held to, list by list; nothing when it may use any. */
+function onlyText(row: TokenItem): string {
+  return (["agents", "models", "tools"] as const).flatMap((list) => {
+    const held = row[list];
+    if (held === undefined || held === "any") return [];
+    return [`${list}=${held.length === 0 ? "none" : held.join(",")}`];
+  }).join(" ");
+}
+
+/** What is spent of a key's budget; of none, nothing. */
+function budgetText(
+  budget: KeyBudget | undefined,
+  spent: (meter: Standing["meter"]) => number,
+): string {
+  const { usdPerDay, tokensPerDay } = budget ?? {};
+  const money = (usd: number) => dollars(Math.round(usd * NANO));
+  const count = (n: number) => n.toLocaleString("en-US");
+  return [
+    ...usdPerDay === undefined
+      ? []
+      : [`${money(spent("usd"))} of ${money(usdPerDay)}`],
+    ...tokensPerDay === undefined
+      ? []
+      : [`${count(spent("tokens"))} of ${count(tokensPerDay)} tokens`],
+  ].join(", ");
 }
 
 function rotateCall(io: Io, options: { id: string; json: boolean }): Call {

@@ -4,7 +4,11 @@
  * @module
  */
 import { dollars, NANO } from "../../core/cost.ts";
-import type { MethodOutput, UsageTotals } from "../../core/methods.ts";
+import type {
+  BudgetStanding,
+  MethodOutput,
+  UsageTotals,
+} from "../../core/methods.ts";
 import { positionalsMax, readArgs, usageError } from "../args.ts";
 import { openGateway } from "../gateway.ts";
 import { jsonLine } from "../printable.ts";
@@ -58,8 +62,23 @@ async function runUsage(io: Io, roof: Roof): Promise<number> {
   using client = await openGateway(io, { roof });
   const cost = await client.call("usage.cost", query);
   if (values.json === true) io.out(jsonLine(cost));
-  else io.out(costText(cost, makePaint(io)));
+  else {
+    const { budgets } = query.by === "key"
+      ? await client.call("usage.budget", {})
+      : { budgets: [] };
+    io.out(costText(cost, makePaint(io), budgets));
+  }
   return EXIT.ok;
+}
+
+/** What a key may spend in a day, limit by limit. */
+function limitText(budgets: readonly BudgetStanding[], key: string): string {
+  return budgets.filter(({ scope, name }) => scope === "key" && name === key)
+    .map(({ meter, limit }) =>
+      meter === "usd"
+        ? `${dollars(Math.round(limit * NANO))} a day`
+        : `${count(limit)} tokens a day`
+    ).join(", ");
 }
 
 /** Money as far as it is known. */
@@ -91,12 +110,18 @@ function cells(name: string, totals: UsageTotals): string[] {
 export function costText(
   cost: MethodOutput<"usage.cost">,
   paint: Paint,
+  budgets: readonly BudgetStanding[] = [],
 ): string {
   const { by, from, to, rows, total } = cost;
   const span = from === to ? `on ${to}` : `from ${from} to ${to}`;
   if (rows.length === 0) return `${paint("dim", `nothing ${span} (UTC)`)}\n`;
   const heading = [by.toUpperCase(), "CALLS", "IN", "CACHED", "OUT", "COST"];
   const lines = rows.map(({ name, ...totals }) => cells(name, totals));
+  const limits = rows.map(({ name }) => limitText(budgets, name));
+  if (limits.some((text) => text !== "")) {
+    heading.push("BUDGET");
+    for (const [n, line] of lines.entries()) line.push(limits[n] ?? "");
+  }
   if (rows.length > 1) lines.push(cells("all", total));
   return `${table(heading, lines, paint)}${
     paint("dim", `${span} (UTC); limits: carapace budget`)

@@ -152,7 +152,8 @@ export async function openPass(
       { details: { param: "model", code: "model_not_allowed" } },
     );
   }
-  const who = { principal: id, credential: authority.credential, model: full };
+  const { credential, purses } = authority;
+  const who = { principal: id, credential, purses, model: full };
   const estimate = estimateBody(text, body);
   const hold = await deps.spending?.reservePass({ ...who, ...estimate });
   const paid = new PaidPass(hold, estimate);
