@@ -25,6 +25,7 @@ interface Ask {
   headers?: Record<string, string>;
   agentId?: string;
   tool?: string;
+  args?: Record<string, unknown>;
   method?: string;
   path?: string;
 }
@@ -107,16 +108,19 @@ const DOORS = {
     });
     return payload.status === "ok";
   },
-  invoke: async (house, token, { tool = "" }) =>
+  invoke: async (house, token, { tool = "", args = {} }) =>
     passed(
-      await post(house, "/tools/invoke", { token, body: { tool, args: {} } }),
+      await post(house, "/tools/invoke", { token, body: { tool, args } }),
     ),
-  wsInvoke: async (house, token, { tool = "" }) => {
+  wsInvoke: async (house, token, { tool = "", args = {} }) => {
     using socket = await tokenSocket(house, token);
-    const { ok, payload } = await socket.call("tools.invoke", { name: tool });
+    const { ok, payload } = await socket.call("tools.invoke", {
+      name: tool,
+      args,
+    });
     return ok === true && payload.ok === true;
   },
-  mcp: async (house, token, { tool = "" }) => {
+  mcp: async (house, token, { tool = "", args = {} }) => {
     const { status, text } = await post(house, "/mcp", {
       token,
       headers: { accept: "application/json, text/event-stream" },
@@ -124,7 +128,7 @@ const DOORS = {
         jsonrpc: "2.0",
         id: 1,
         method: "tools/call",
-        params: { name: tool, arguments: {} },
+        params: { name: tool, arguments: args },
       },
     });
     assert.equal(status, 200, text);
@@ -314,4 +318,48 @@ Deno.test("A1: the list says when a key was last used, and never its text", asyn
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
   assert.ok((await seen()).lastUsedAt >= before);
+});
+
+/** A model that writes a memory when it is first asked, and then says so. */
+const WRITES = (request: { body: { messages: { role: string }[] } }): Reply =>
+  request.body.messages.some(({ role }) => role === "tool")
+    ? say("done")
+    : { calls: [{ name: "memory_write", args: { text: "what was asked" } }] };
+
+Deno.test("A1: whose words a key's are decides what they lead to, at each door", async (t) => {
+  await using house = await openRealHouse({
+    script: WRITES,
+    settings: SETTINGS,
+  });
+  const told = () => {
+    const { bytes } = house.openai.requests.at(-1) ?? {};
+    const text = new TextDecoder().decode(bytes);
+    assert.match(text, /Remembered as|Not allowed/);
+    return text.includes("Remembered as");
+  };
+  const byModel = (door: Door) => async (token: string) => {
+    assert.ok(await door(house, token, {}));
+    return told();
+  };
+  const tool = "memory_write";
+  const args = { text: "what was asked" };
+  const doors: Record<string, (token: string) => Promise<boolean>> = {
+    chat: byModel(DOORS.chat),
+    responses: byModel(DOORS.responses),
+    ws: byModel(DOORS.ws),
+    invoke: (token) => DOORS.invoke(house, token, { tool, args }),
+    wsInvoke: (token) => DOORS.wsInvoke(house, token, { tool, args }),
+    mcp: (token) => DOORS.mcp(house, token, { tool, args }),
+  };
+  for (const [name, door] of Object.entries(doors)) {
+    await t.step(`${name}: integrity`, async () => {
+      const key = { scopes: ["write", "tools"] };
+      const owners = await house.token({ ...key, integrity: "owner" });
+      assert.equal(await door(owners), true, "the owner's words");
+      for (const other of [{ integrity: "untrusted" as const }, {}]) {
+        const token = await house.token({ ...key, ...other });
+        assert.equal(await door(token), false, "a program's words");
+      }
+    });
+  }
 });
