@@ -81,6 +81,11 @@ most a fifth of each. Models on your own machine (Ollama, the demo) cost nothing
 }
 \`\`\`
 
+A key can also be made with a budget of its own, which holds beside these lines
+and for whatever is made with the key:
+\`carapace token create bot --budget 2usd,500000tokens\`.
+\`carapace token list\` shows what is spent of it.
+
 A call must fit in every limit that is about it, at the price of all its input
 and of the longest answer it may give, so a budget ends a little before its last
 cent. One that does not fit ends its run with the reason \`budget\`; when a limit is
