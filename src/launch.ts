@@ -335,7 +335,7 @@ function report(plan: Plan, before: readonly Grant[] | undefined): void {
 }
 
 /** What changed between two sandboxes: `+api.example.com:443`, `-/srv/notes`. */
-export function diffGrants(
+function diffGrants(
   before: readonly Grant[],
   after: readonly Grant[],
 ): string[] {

@@ -78,7 +78,7 @@ export async function startProblems(
 }
 
 /** Loads the configuration and computes what follows from it for a verb. */
-export async function makePlan(
+async function makePlan(
   verb: string,
   env: Env,
   args: readonly string[] = [],

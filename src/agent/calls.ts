@@ -185,7 +185,7 @@ async function runTool(
 }
 
 /** Stores an ask, shows it, waits without holding a slot; whether to go on. */
-export async function* askOwner(
+async function* askOwner(
   running: Running,
   judged: Judged,
 ): AsyncGenerator<TurnEventBody, Decision> {

@@ -44,7 +44,7 @@ export interface InboxDeps {
 }
 
 /** Where the answer to an event goes. */
-export function answerPlace({ channel, account, chat }: Inbound): Destination {
+function answerPlace({ channel, account, chat }: Inbound): Destination {
   const { id, thread } = chat;
   return {
     channel,

@@ -75,7 +75,7 @@ async function approve(
 }
 
 /** What a context takes, as lines. */
-export function contextText(account: ContextAccount): string {
+function contextText(account: ContextAccount): string {
   const { sections, usedTokens, windowTokens, messages, counted } = account;
   const share = Math.round(usedTokens / windowTokens * 100);
   const rows = sections.map(({ name, tokens, items, titles }) => {

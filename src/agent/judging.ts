@@ -58,7 +58,7 @@ function besideHistory(turn: Turn): Message[] {
 }
 
 /** Everything the model is shown, oldest first. */
-export function shownMessages(turn: Turn): Message[] {
+function shownMessages(turn: Turn): Message[] {
   return [...besideHistory(turn), ...turn.history];
 }
 
@@ -80,7 +80,7 @@ export function factsOf(turn: Turn): ContextFacts {
 }
 
 /** The whole of what a decision rests on. */
-export function decisionInput(
+function decisionInput(
   turn: Turn,
   call: { tool: ToolFacts; args: unknown },
   remembered: readonly Remembered[],

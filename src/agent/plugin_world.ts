@@ -40,7 +40,7 @@ export interface PluginWorldDeps {
 }
 
 /** The session a plugin's messages to the owner are in. */
-export function pluginSessionKey(plugin: string): string {
+function pluginSessionKey(plugin: string): string {
   return `agent:main:hook:plugin-${plugin}`;
 }
 

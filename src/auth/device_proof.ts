@@ -41,7 +41,7 @@ function lowered(text: string | undefined): string {
 }
 
 /** The texts a signature may be over, the newest version first. */
-export function signedTexts(
+function signedTexts(
   params: ConnectParams,
   device: NonNullable<ConnectParams["device"]>,
 ): string[] {

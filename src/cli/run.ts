@@ -27,7 +27,7 @@ export function exitCodeOf(error: unknown): number {
 }
 
 /** Writes an error as people read it: what failed, then what to do. */
-export function showError(io: Io, error: unknown): void {
+function showError(io: Io, error: unknown): void {
   const paint = makePaint(io);
   const message = error instanceof AppError
     ? printable(error.message)

@@ -163,7 +163,7 @@ function isIp(text: string): boolean {
 }
 
 /** Whether a text can stand in a certificate as a server's name or address. */
-export function isServerName(text: string): boolean {
+function isServerName(text: string): boolean {
   return isIp(text) ||
     text.length <= 253 &&
       /^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i

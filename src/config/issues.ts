@@ -233,7 +233,7 @@ function unknownKeyHint(
 }
 
 /** A name for the secret of this field: `providers.openai.apiKey` → `OPENAI_API_KEY`. */
-export function secretNameFor(path: readonly PropertyKey[]): string {
+function secretNameFor(path: readonly PropertyKey[]): string {
   return path.slice(-2).map((segment) =>
     String(segment).replaceAll(/([a-z0-9])([A-Z])/g, "$1_$2")
       .replaceAll(/[^A-Za-z0-9]+/g, "_").toUpperCase()

@@ -102,7 +102,7 @@ export function agentOf(sessionKey: string): string {
 const BASE32 = "abcdefghijklmnopqrstuvwxyz234567";
 
 /** Lower-case base32 without padding (RFC 4648 alphabet). */
-export function toBase32(bytes: Uint8Array): string {
+function toBase32(bytes: Uint8Array): string {
   let bits = 0;
   let value = 0;
   let text = "";

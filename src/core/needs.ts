@@ -40,7 +40,7 @@ export function need(
  * @throws {AppError} `bad_input` for white space, a comma, a quote, a control
  * character or a leading `-`: inside a flag each would mean something else.
  */
-export function checkNeed(value: string, because = ""): string {
+function checkNeed(value: string, because = ""): string {
   // deno-lint-ignore no-control-regex
   if (value === "" || /[\s,'"`\x00-\x1f\x7f]/.test(value) || /^-/.test(value)) {
     throw new AppError(

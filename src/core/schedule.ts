@@ -192,7 +192,7 @@ export function parseScheduleText(
 }
 
 /** Milliseconds in the largest units that are whole. */
-export function spanText(ms: number): string {
+function spanText(ms: number): string {
   const found = Object.entries(UNIT_MS).toReversed().find(([unit, size]) =>
     unit !== "min" && ms % size === 0
   );

@@ -76,7 +76,7 @@ const SOCKETS_MAX = 8;
 const HEADER_BYTES_MAX = 65_536;
 
 /** `node:dns`, which reads the hosts file too, as a promise of plain texts. */
-export function systemResolve(name: string): Promise<readonly string[]> {
+function systemResolve(name: string): Promise<readonly string[]> {
   const { promise, resolve, reject } = Promise.withResolvers<string[]>();
   lookup(name, { all: true, verbatim: true }, (error, found) => {
     if (error !== null && error !== undefined) reject(error);

@@ -91,7 +91,7 @@ export function portOf(url: URL): number {
  *
  * @throws {AppError} `bad_input` when it is more or less than a host
  */
-export function canonicalHost(host: string): string {
+function canonicalHost(host: string): string {
   const text = host.includes(":") && !host.startsWith("[") ? `[${host}]` : host;
   const url = URL.parse(`https://${text}/`);
   if (
@@ -142,7 +142,7 @@ export function parsePlace(
  *
  * @throws {AppError} `bad_input` for a host that is none, or a wildcard over http
  */
-export function parseRule(rule: HostRule): ParsedRule {
+function parseRule(rule: HostRule): ParsedRule {
   const place = parsePlace(rule);
   const protocol = `${rule.scheme}:`;
   if (place.wildcard && rule.scheme === "http") {

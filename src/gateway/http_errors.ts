@@ -105,7 +105,7 @@ export function toOpenAiError(error: AppError): {
 }
 
 /** The body of an error in the Messages API's shape. */
-export function toMessagesError(error: AppError): {
+function toMessagesError(error: AppError): {
   type: "error";
   error: { type: string; message: string };
 } {

@@ -56,7 +56,7 @@ const REMEMBERABLE: readonly Answer[] = [
 ];
 
 /** The hash that binds an answer to tool, arguments, labels and policy. */
-export async function approvalHash(
+async function approvalHash(
   question: Pick<Question, "tool" | "args" | "label" | "policy">,
 ): Promise<string> {
   const { tool, args, label, policy } = question;

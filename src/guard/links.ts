@@ -45,7 +45,7 @@ export function textOfPart(part: Part): string {
 const found = new WeakMap<Part, readonly string[]>();
 
 /** The addresses in a part, as they are spelled; read once. */
-export function linksIn(part: Part): readonly string[] {
+function linksIn(part: Part): readonly string[] {
   const known = found.get(part);
   if (known !== undefined) return known;
   const links = new Set<string>();
@@ -81,7 +81,7 @@ export function siteOf(url: string): string {
 const sources = new WeakMap<Part, { site: string | undefined }>();
 
 /** The one site a part was fetched from, if it was; read once. */
-export function sourceSite(part: Part): string | undefined {
+function sourceSite(part: Part): string | undefined {
   let known = sources.get(part);
   if (known === undefined) {
     sources.set(part, known = { site: findSource(part) });

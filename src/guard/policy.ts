@@ -30,7 +30,7 @@ const compiled = new Map<string, RegExp>();
 const COMPILED_MAX = 1000;
 
 /** Whether a name fits a pattern with `*`. */
-export function globMatches(glob: string, name: string): boolean {
+function globMatches(glob: string, name: string): boolean {
   if (glob === "*" || glob === name) return true;
   if (!glob.includes("*")) return false;
   let expression = compiled.get(glob);

@@ -92,7 +92,7 @@ function checkShown(raw: string): void {
 }
 
 /** A JSON merge patch (RFC 7396) as changes of single lines. */
-export function toEdits(patch: Tree): Edit[] {
+function toEdits(patch: Tree): Edit[] {
   if (patch.kind !== "object") {
     throw new AppError("bad_input", "A merge patch is an object");
   }

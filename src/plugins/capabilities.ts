@@ -141,7 +141,7 @@ export function capabilitiesOf(
 }
 
 /** Whether it may write to anybody. */
-export function mayMessage({ message }: Capabilities): boolean {
+function mayMessage({ message }: Capabilities): boolean {
   return message.owner || message.reply || message.channels.length > 0;
 }
 

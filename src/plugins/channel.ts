@@ -25,7 +25,7 @@ import { guestLabel, type Instance } from "./instance.ts";
 import type { z } from "zod";
 
 /** The network's name a channel plugin's senders have. */
-export function channelName(id: string): string {
+function channelName(id: string): string {
   return `plugin:${id}`;
 }
 

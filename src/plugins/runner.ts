@@ -50,7 +50,7 @@ export interface MarkedResult extends RunnerResult {
 }
 
 /** What a call failed with, for its caller. `fuel` is what it had used. */
-export function callFailure(
+function callFailure(
   why: string,
   options: {
     fuel?: number;

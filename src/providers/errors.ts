@@ -44,7 +44,7 @@ interface Fault {
 const RETRY_AFTER_MS_MAX = 24 * 60 * 60 * 1000;
 
 /** Reads the error out of a body, whichever vendor's shape it has. */
-export function toFault(body: unknown, headers?: Headers): Fault {
+function toFault(body: unknown, headers?: Headers): Fault {
   const parsed = typeof body === "string" ? parseOr(body) : body;
   const outer = record(Array.isArray(parsed) ? parsed[0] : parsed);
   const inner = typeof outer["error"] === "object"

@@ -21,7 +21,7 @@ function isLoopback(hostname: string): boolean {
 }
 
 /** `wss:` anywhere, `ws:` on this machine; no credential, query or fragment. */
-export function isGatewayUrl(text: string): boolean {
+function isGatewayUrl(text: string): boolean {
   const url = URL.parse(text);
   if (url === null) return false;
   const isSafe = url.protocol === "wss:" ||

@@ -346,7 +346,7 @@ export class Heart {
  * A word as it is kept. The beat acts as the owner, so that what others say is
  * nobody's there, however much their own words count elsewhere.
  */
-export function toWord(
+function toWord(
   { text, label: said, authority }: {
     text: string;
     label: Label;

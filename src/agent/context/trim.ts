@@ -38,7 +38,7 @@ function trimPart(part: Part): Part {
 const trimmed = new WeakMap<Message, Message>();
 
 /** The message with its large results and images shortened, or itself. */
-export function trimMessage<M extends Message>(message: M): M {
+function trimMessage<M extends Message>(message: M): M {
   const known = trimmed.get(message);
   if (known !== undefined) return known as M;
   const parts = message.parts.map(trimPart);

@@ -65,7 +65,7 @@ function wordsOf(message: Message): string {
 }
 
 /** The words around the first match, on one line. */
-export function snippetOf(text: string, query: string): string {
+function snippetOf(text: string, query: string): string {
   const flat = text.replaceAll(/\s+/g, " ").trim();
   const lower = flat.toLowerCase();
   const places = searchWords(query).map((word) => lower.indexOf(word))

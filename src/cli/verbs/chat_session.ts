@@ -31,7 +31,7 @@ const ANSWERS: readonly [answer: string, typed: string, shown: string][] = [
 ];
 
 /** The answer to an ask, as `/approve` wants it: by its first letter or whole. */
-export function toDecision(
+function toDecision(
   text: string,
   answers: readonly string[],
 ): string | undefined {

@@ -104,7 +104,7 @@ export async function undoRevision(
 }
 
 /** The lines that differ, `-` before and `+` after, by their longest common run. */
-export function* diffLines(before: string, after: string): Generator<string> {
+function* diffLines(before: string, after: string): Generator<string> {
   const a = before.split("\n");
   const b = after.split("\n");
   if (a.length > LINES_MAX || b.length > LINES_MAX) {

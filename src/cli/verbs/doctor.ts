@@ -227,7 +227,7 @@ const MARKS = {
 } as const satisfies Record<Check["state"], readonly [string, string]>;
 
 /** The checks as people read them, each with its fix. */
-export function checksText(checks: readonly Check[], paint: Paint): string {
+function checksText(checks: readonly Check[], paint: Paint): string {
   const width = Math.max(...checks.map(({ name }) => name.length));
   const lines = checks.map(({ name, state, detail, fix }) => {
     const [style, mark] = MARKS[state];

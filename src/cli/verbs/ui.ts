@@ -23,7 +23,7 @@ export const ui: Verb = {
 };
 
 /** Where a browser finds the page of a gateway whose WebSocket is here. */
-export function pageOf(socketUrl: string): string {
+function pageOf(socketUrl: string): string {
   const { protocol, host } = new URL(socketUrl);
   return `${protocol === "wss:" ? "https" : "http"}://${host}/ui/`;
 }

@@ -22,7 +22,7 @@ const SPACE = /[\s<>"'`\\^{|}\u0000-\u001f]/;
 const OPENER = /[\s("'=[<>]/;
 
 /** An address in a form that is none. */
-export function defuseUrl(url: string): string {
+function defuseUrl(url: string): string {
   const end = url.search(/[/?#]/);
   const after = url.indexOf("://");
   if (after >= 0) {

@@ -84,7 +84,7 @@ export interface WasmModule {
 }
 
 /** A section's content after its count, with indices replaced on the way. */
-export class CopiedSection {
+class CopiedSection {
   readonly count: number;
   readonly #bytes: Uint8Array;
   readonly #start: number;

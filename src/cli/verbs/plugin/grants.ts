@@ -96,7 +96,7 @@ function pair(text: string, what: string): [name: string, value: string] {
 }
 
 /** The sealed secret a plugin's secret is called by, unless it is said. */
-export function sealedName(id: string, name: string): string {
+function sealedName(id: string, name: string): string {
   return `${id}_${name}`.replaceAll("-", "_").toUpperCase();
 }
 

@@ -83,7 +83,7 @@ export async function fetchFile(
 }
 
 /** The manifest of a folder, a manifest, or a module with one beside it. */
-export async function manifestPath(place: string): Promise<string> {
+async function manifestPath(place: string): Promise<string> {
   const path = resolve(place);
   try {
     const { isDirectory } = await Deno.stat(path);

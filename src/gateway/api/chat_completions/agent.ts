@@ -34,7 +34,7 @@ export function agentOfModel(
 }
 
 /** A header of ours, or its alias. */
-export function headerOf(headers: Headers, name: string): string | undefined {
+function headerOf(headers: Headers, name: string): string | undefined {
   return headers.get(`x-carapace-${name}`) ??
     headers.get(`x-openclaw-${name}`) ?? undefined;
 }
