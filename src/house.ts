@@ -70,6 +70,8 @@ export interface House extends AsyncDisposable {
   readonly configuration: Pick<ConfigDesk<Settings>, "record">;
   /** Takes new limits, agents, policy and tools; they hold from the next turn. */
   adopt(settings: Settings): void;
+  /** Ends what the new lines no longer give a login, whatever else they change. */
+  adoptLogins(settings: Settings): void;
   /** Goes on with turns that a crash or a stop cut off. How many. */
   resume(): Promise<number>;
   /** Admits nothing more and waits for turns that run, within a limit. */
@@ -140,7 +142,9 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       nodes?.look();
     },
     password: settings.gateway.password,
+    tailscale: settings.gateway.tailscale,
   });
+  opening.use(identity.whois);
   const toolbox = opening.use(
     await openTools({
       config: () => settings.tools,
@@ -245,7 +249,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
   );
   const readiness = new Readiness(
     probes(options, {
-      ...{ store, lag, providers, channels },
+      ...{ store, lag, providers, channels, identity },
       settings: current,
     }),
     clock,
@@ -259,6 +263,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       guard: guarding.guard,
       spending,
       usage,
+      identity,
       lag,
       gateway: () => opened?.counts(),
       watchPlugins: (listener) => {
@@ -312,8 +317,10 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     model: engine.model,
     setupHint: engine.setupHint,
     configuration,
+    adoptLogins: ({ gateway }) => identity.whois.adopt(gateway.tailscale),
     adopt: (next) => {
       settings = next;
+      identity.whois.adopt(next.gateway.tailscale);
       schedule.tick();
       if (options.safeMode === undefined) channels.adopt(next);
       void plugins.adopt(next.plugins).catch((error) =>

@@ -13,6 +13,7 @@ import { rulesFileOf } from "./cli/verbs/policy_file.ts";
 import { takeTarget, type Target } from "./cli/target.ts";
 import { channelNeeds } from "./channels/config.ts";
 import type { Grant } from "./cli/verb.ts";
+import { tailscaleNeeds } from "./auth/tailnet.ts";
 import type { Env } from "./config/env.ts";
 import type { Loaded, Problem } from "./config/load.ts";
 import { AppError } from "./core/errors.ts";
@@ -133,6 +134,7 @@ export function permissionsFor(
   checkWorkspaces(settings.agents, facts);
   return collect([
     ...common,
+    ...tailscaleNeeds(gateway.tailscale),
     ...healthNeeds(),
     ...variableNeeds(facts.variables ?? []),
     ...vendorNeeds(settings, facts),
@@ -439,7 +441,7 @@ function checkRoots(roots: readonly string[], facts: Facts): void {
 function collect(needs: readonly Need[]): Permissions {
   const byKind = new Map(KINDS.map((kind) => [kind, new Map<string, Need>()]));
   for (const one of needs) {
-    if (one.kind === "net" && one.value !== true) checkHost(one);
+    if (one.kind === "net" && !isSocket(one)) checkHost(one);
     if (one.kind === "env") checkName(one);
     if (one.kind === "run" || one.kind === "ffi") {
       throw new AppError(
@@ -462,8 +464,14 @@ function collect(needs: readonly Need[]): Permissions {
   return { ...lists, denyNet: denials(lists.net) };
 }
 
+/** A Unix socket of this machine, by its whole path; it is no host. */
+function isSocket({ value }: Need): boolean {
+  return /^unix:\/./.test(String(value));
+}
+
 /** One host and at most a port. A range or a bare `*` would grant more than a host. */
 function checkHost({ value, because }: Need): void {
+  if (value === true) return;
   const host = String(value);
   const isName = /^(\*\.)?[\p{L}\p{N}_-]+(\.[\p{L}\p{N}_-]+)*\.?(:\d{1,5})?$/u;
   const isV6 = /^\[[0-9a-f:.]+\](:\d{1,5})?$/i;
@@ -493,8 +501,10 @@ const LOCAL = /^(.+\.)?localhost$/i;
 
 /** Exact addresses among the granted hosts: they must stay usable. */
 export function holesOf(net: readonly Need[]): { v4: string[]; v6: string[] } {
-  const hosts = net.flatMap(({ value }) =>
-    value === true ? [] : [value.replace(/:\d+$/, "").replace(/\.$/, "")]
+  const hosts = net.flatMap((one) =>
+    one.value === true || isSocket(one)
+      ? []
+      : [one.value.replace(/:\d+$/, "").replace(/\.$/, "")]
   );
   const bracketed = hosts.filter((host) => host.startsWith("["))
     .map((host) => host.slice(1, -1).toLowerCase());
@@ -515,7 +525,9 @@ function reboundPlaces(
   net: readonly Need[],
   holes: readonly string[],
 ): string[] {
-  const places = net.flatMap(({ value }) => {
+  const places = net.flatMap((one) => {
+    const { value } = one;
+    if (isSocket(one)) return [];
     const [, host = "", port] = /^(.*):(\d+)$/.exec(String(value)) ?? [];
     return port === undefined ? [] : [{ host, port }];
   });

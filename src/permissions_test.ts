@@ -45,6 +45,13 @@ function loadedFrom(config: unknown, variables: string[] = []) {
   return loaded;
 }
 
+const TAILNET = {
+  gateway: {
+    tls: { cert: "/c.pem", key: "/k.pem" },
+    tailscale: { socket: "/run/tailscale/tailscaled.sock", users: {} },
+  },
+};
+
 /** What plugins' workers load. */
 const WORKERS = [
   "/opt/carapace/src/plugins",
@@ -96,6 +103,24 @@ Deno.test("permissionsFor() gives each line its entry", async (t) => {
       "--allow-net",
       "[::1]:18789",
       ["[::1]", false],
+    ],
+    [
+      "tailscaled's socket, to connect to",
+      TAILNET,
+      "--allow-net",
+      "unix:/run/tailscale/tailscaled.sock",
+    ],
+    [
+      "tailscaled's socket, to read from",
+      TAILNET,
+      "--allow-read",
+      "/run/tailscale/tailscaled.sock",
+    ],
+    [
+      "tailscaled's socket, to write to",
+      TAILNET,
+      "--allow-write",
+      "/run/tailscale/tailscaled.sock",
     ],
     [
       "a named tool host by https",
@@ -394,4 +419,41 @@ Deno.test("permissionsFor() gives carapace plugin what its arguments name", () =
   for (const [args, config, want] of rows) {
     assert.deepEqual(net(args, config)?.toSorted(), want, args.join(" "));
   }
+});
+
+Deno.test("tailscaled's socket is the service's alone, whole, and opens no hole", () => {
+  const flags = flagsFor(TAILNET);
+  const plain = flagsFor({ gateway: { tls: TAILNET.gateway.tls } });
+  const added = (flag: string) => {
+    const before = listOf(plain, flag) ?? [];
+    return (listOf(flags, flag) ?? []).filter((one) => !before.includes(one));
+  };
+  const { socket } = TAILNET.gateway.tailscale;
+  assert.deepEqual(added("--allow-net"), [`unix:${socket}`]);
+  assert.deepEqual(added("--allow-read"), [socket]);
+  assert.deepEqual(added("--allow-write"), [socket]);
+  assert.deepEqual(listOf(flags, "--deny-net"), listOf(plain, "--deny-net"));
+  for (const verb of ["status", "doctor", "plugin"]) {
+    const own = flagsFor(TAILNET, {}, verb).join(" ");
+    assert.ok(!own.includes("tailscale"), verb);
+  }
+  const odd = { ...TAILNET.gateway.tailscale, socket: "/run/x.localhost" };
+  assert.deepEqual(
+    listOf(
+      flagsFor({ gateway: { ...TAILNET.gateway, tailscale: odd } }),
+      "--deny-net",
+    ),
+    listOf(plain, "--deny-net"),
+  );
+  const permissions = permissionsFor("start", Settings.parse(TAILNET), facts);
+  const reasons = grantsOf(
+    permissions,
+    (path) => `carapace.jsonc:${path.length}`,
+  )
+    .filter(({ value }) => value.includes(socket))
+    .map(({ because }) => because);
+  assert.deepEqual(
+    new Set(reasons),
+    new Set(["gateway.tailscale.socket (carapace.jsonc:24)"]),
+  );
 });

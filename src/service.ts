@@ -251,7 +251,10 @@ function watchSignals(end: (ending: Ending) => void): Disposable {
 /** What changed that only a new process can take: everything but these. */
 function needsRestart(before: Settings, after: Settings): boolean {
   const cold = (settings: Settings) => {
-    const { gateway, providers, egress, remotes, store, log, tools } = settings;
+    const { providers, egress, remotes, store, log, tools } = settings;
+    // What a login may do holds at once; where to ask needs a permission.
+    const { tailscale, ...listening } = settings.gateway;
+    const gateway = { ...listening, socket: tailscale?.socket };
     // What the launcher may start is read when the service starts.
     const programs = [tools.exec, mcpServersOf(settings)];
     const made = [tools.search, tools.skills, tools.roots.length === 0];
@@ -309,6 +312,8 @@ async function followConfig(
       });
       continue;
     }
+    // At once, whatever else has to wait for a restart.
+    house.adoptLogins(next.loaded.value);
     const renewed = await readTls(next, log).catch((error) => {
       log("error", "config.refused", {
         problem: errorText(error),

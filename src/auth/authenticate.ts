@@ -13,7 +13,9 @@ import type { TokenRow } from "../store/tokens.ts";
 import type { FailureLimiter } from "./limiter.ts";
 import { principalOf } from "./principal.ts";
 import { refusal, type Refusals, REFUSED_HINT } from "./refusals.ts";
+import type { TailnetPeer } from "./tailnet.ts";
 import { hashToken, type Tokens } from "./tokens.ts";
+import type { Whois } from "./whois.ts";
 
 /** Looked-up tokens that are kept. */
 const CACHED_MAX = 1000;
@@ -36,6 +38,7 @@ export class Authenticator {
   readonly #clock: Clock;
   readonly #refusals: Pick<Refusals, "note">;
   readonly #limiter: FailureLimiter;
+  readonly #whois: Pick<Whois, "authenticate">;
   /** By the token's text, so that a known one costs no hash. */
   readonly #cache = new Map<string, Cached>();
 
@@ -45,25 +48,32 @@ export class Authenticator {
       clock: Clock;
       limiter: FailureLimiter;
       refusals: Pick<Refusals, "note">;
+      whois: Pick<Whois, "authenticate">;
     },
   ) {
     this.#tokens = deps.tokens;
     this.#clock = deps.clock;
     this.#refusals = deps.refusals;
     this.#limiter = deps.limiter;
+    this.#whois = deps.whois;
   }
 
   /**
-   * The principal behind a token.
+   * The principal behind a token or, where nothing is shown at all, behind a
+   * connection from the tailnet.
    *
    * @throws {AppError} `unauthorized`; `rate_limited` instead when the address,
    * or all of them, failed too often
    */
   async authenticate(
-    presented: { token?: string },
+    presented: { token?: string; tailnet?: TailnetPeer | undefined },
     from: { address: string },
   ): Promise<Principal> {
-    const text = presented.token;
+    const { token: text, tailnet } = presented;
+    // Only without a token: a wrong one is refused, whoever sends it.
+    if (text === undefined && tailnet !== undefined) {
+      return await this.#whois.authenticate(tailnet);
+    }
     if (text === undefined || text === "") {
       throw new AppError("unauthorized", "Cannot authenticate: no token", {
         hint: REFUSED_HINT,

@@ -31,6 +31,8 @@ import {
   passwordPrincipal,
 } from "./principal.ts";
 import { refusal, type Refusals, type RefusedKind } from "./refusals.ts";
+import type { TailnetPeer } from "./tailnet.ts";
+import type { Whois } from "./whois.ts";
 
 /** How a `connect` came. */
 export interface Arrival {
@@ -40,6 +42,8 @@ export interface Arrival {
   isPrivate?: boolean;
   /** Whose token the upgrade itself carried. */
   principal?: Principal | undefined;
+  /** Where it came from, if that alone may say who it is. */
+  tailnet?: TailnetPeer | undefined;
 }
 
 /** Who was let in. */
@@ -57,6 +61,7 @@ export interface Admitted {
 
 export interface FrontDeps {
   authenticator: Authenticator;
+  whois: Pick<Whois, "find">;
   devices: Devices;
   pairing: Pairing;
   limiter: FailureLimiter;
@@ -93,7 +98,7 @@ export class Front {
       }
       return this.#alone(
         await this.#on.authenticator.authenticate(
-          token === undefined ? {} : { token },
+          token === undefined ? { tailnet: arrival.tailnet } : { token },
           { address: arrival.address },
         ),
       );
@@ -170,6 +175,10 @@ export class Front {
         : await this.#asDevice(row, params, number);
     }
     if (row !== undefined) return await this.#asDevice(row, params);
+    const neighbour = await this.#byTailnet(device, { params, arrival });
+    if (neighbour !== undefined) {
+      return await this.#beside(neighbour, { device, params, arrival });
+    }
     throw await this.#notPaired(device, { params, arrival });
   }
 
@@ -181,6 +190,20 @@ export class Front {
     if (password === undefined || isPrivate !== true) return undefined;
     const isRight = await password.verify(auth?.password ?? "");
     return isRight ? passwordPrincipal() : undefined;
+  }
+
+  /**
+   * A key that nobody has seen yet shows nothing, so that the tailnet may still
+   * say who it is. One that was ended is refused like any credential that is.
+   */
+  async #byTailnet(
+    { id }: ProvenDevice,
+    { params, arrival }: { params: ConnectParams; arrival: Arrival },
+  ): Promise<Principal | undefined> {
+    const { role = "operator" } = params;
+    if (arrival.tailnet === undefined || role !== "operator") return undefined;
+    if (await this.#on.devices.isKnown(id, role)) return undefined;
+    return await this.#on.whois.find(arrival.tailnet);
   }
 
   /** A token suffices; the device beside it may ask to be paired, no more. */

@@ -8,10 +8,12 @@ import type { AuthorityRecord, Principal } from "../core/authority.ts";
 import type { Devices, EndListener } from "./devices.ts";
 import type { Standing } from "./pairing.ts";
 import type { Tokens } from "./tokens.ts";
+import type { Whois } from "./whois.ts";
 
 export interface CredentialsDeps {
   tokens: Tokens;
   devices: Devices;
+  whois: Pick<Whois, "standing" | "onEnded">;
   /** Whether the sender of a chat network behind a credential is let in now. */
   isAdmitted(credential: string): Promise<boolean>;
   /** Plugins that are granted anything now. */
@@ -28,7 +30,8 @@ export class Credentials {
 
   /** Of a credential that can make others; `undefined` for any that is over. */
   async standing(credential: string): Promise<Standing> {
-    const { tokens, devices } = this.#on;
+    const { tokens, devices, whois } = this.#on;
+    if (credential.startsWith("tailscale:")) return whois.standing(credential);
     return credential.startsWith("tok_")
       ? await tokens.standing(credential)
       : await devices.standing(credential);
@@ -52,12 +55,18 @@ export class Credentials {
     const stack = new DisposableStack();
     stack.use(this.#on.tokens.onRevoked(listener));
     stack.use(this.#on.devices.onEnded(listener));
+    stack.use(this.#on.whois.onEnded(listener));
     return stack;
   }
 
   /** Whether one that is no device's, or the text shown, ended in this process. */
   hasEnded({ authority, generation }: Principal): boolean {
-    return this.#on.tokens.hasEnded(authority.credential, generation);
+    const { tokens, whois } = this.#on;
+    const { credential, revision } = authority;
+    if (credential.startsWith("tailscale:")) {
+      return whois.standing(credential)?.revision !== revision;
+    }
+    return tokens.hasEnded(credential, generation);
   }
 
   /** Ends those whose time has come. */

@@ -72,6 +72,11 @@ export class Devices {
     return row === undefined || this.isOver(row) ? undefined : row;
   }
 
+  /** Whether there was ever such a device, also one that was ended. */
+  async isKnown(id: string, role: DeviceRole): Promise<boolean> {
+    return await this.#store.devices.find(id, role) !== undefined;
+  }
+
   /** Those that may be used now, oldest first. */
   async list(): Promise<DeviceRow[]> {
     const rows = await this.#store.devices.list();

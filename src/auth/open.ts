@@ -16,7 +16,9 @@ import { FailureLimiter } from "./limiter.ts";
 import { type PairEvent, Pairing } from "./pairing.ts";
 import { Password } from "./password.ts";
 import { Refusals } from "./refusals.ts";
+import type { TailscaleConfig } from "./tailnet.ts";
 import type { Tokens } from "./tokens.ts";
+import { Whois } from "./whois.ts";
 
 /** What identity is made of. */
 export interface IdentityDeps {
@@ -29,6 +31,8 @@ export interface IdentityDeps {
   onPairing(event: PairEvent): void;
   /** The configuration's; without it nobody comes in by one. */
   password?: Secret | undefined;
+  /** The tailnet's logins; without it nobody comes in by one. */
+  tailscale?: TailscaleConfig | undefined;
 }
 
 /** Everything that says who is calling. */
@@ -38,6 +42,7 @@ export interface Identity {
   readonly devices: Devices;
   readonly pairing: Pairing;
   readonly credentials: Credentials;
+  readonly whois: Whois;
   /** What is done now and then. */
   keep(): Promise<void>;
 }
@@ -48,9 +53,18 @@ export function openIdentity(deps: IdentityDeps): Identity {
   const limiter = new FailureLimiter(clock);
   const refusals = new Refusals({ store, clock, log });
   const devices = new Devices({ store, clock, log });
+  const whois = new Whois({
+    config: deps.tailscale,
+    store,
+    clock,
+    log,
+    limiter,
+    refusals,
+  });
   const credentials = new Credentials({
     tokens,
     devices,
+    whois,
     isAdmitted: (credential) => deps.isAdmitted(credential),
     plugins: () => deps.plugins(),
   });
@@ -61,9 +75,16 @@ export function openIdentity(deps: IdentityDeps): Identity {
     standing: (credential) => credentials.standing(credential),
     onEvent: (event) => deps.onPairing(event),
   });
-  const authenticator = new Authenticator({ tokens, clock, limiter, refusals });
+  const authenticator = new Authenticator({
+    tokens,
+    clock,
+    limiter,
+    refusals,
+    whois,
+  });
   const front = new Front({
     authenticator,
+    whois,
     devices,
     pairing,
     limiter,
@@ -79,6 +100,7 @@ export function openIdentity(deps: IdentityDeps): Identity {
     devices,
     pairing,
     credentials,
+    whois,
     keep: async () => {
       await credentials.endExpired();
       refusals.flush();

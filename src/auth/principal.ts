@@ -16,6 +16,7 @@ import {
 import { peerSegment } from "../core/ids.ts";
 import type { DeviceRow } from "../store/devices.ts";
 import type { TokenRow } from "../store/tokens.ts";
+import { tailnetCredential, type TailnetUser } from "./tailnet.ts";
 
 /** The principal behind a token, from the server's record of it. */
 export function principalOf(row: TokenRow): Principal {
@@ -51,6 +52,29 @@ export function passwordPrincipal(): Principal {
     integrity: "owner",
   });
   return Object.freeze({ id: "owner", kind, name: "password", authority });
+}
+
+/** The principal behind a login of the tailnet, from the owner's line about it. */
+export function tailnetPrincipal(
+  login: string,
+  user: TailnetUser,
+  revision: number,
+): Principal {
+  const credential = tailnetCredential(login);
+  const kind = user.as;
+  const id = kind === "owner" ? "owner" : credential;
+  const authority = grantAuthority({
+    principal: id,
+    kind,
+    credential,
+    revision,
+    scopes: Scopes.of(user.scopes).list(),
+    agents: user.agents,
+    models: user.models,
+    tools: user.tools,
+    integrity: kind,
+  });
+  return Object.freeze({ id, kind, name: login, authority });
 }
 
 /** The name of a device's credential; one key has one for each role. */

@@ -17,6 +17,7 @@ export type RefusedKind =
   | "device_token"
   | "bootstrap"
   | "password"
+  | "tailnet"
   | "network";
 
 const MINUTE_MS = 60_000;

@@ -133,6 +133,8 @@ export const PresenceEntry = z.object({
   version: z.string(),
   platform: z.string(),
   role: z.string(),
+  /** The login of the tailnet it came in by. */
+  login: z.string().optional(),
 });
 export type PresenceEntry = z.infer<typeof PresenceEntry>;
 

@@ -5,6 +5,7 @@
  */
 import ipaddr from "ipaddr.js";
 import { z } from "zod";
+import { TailscaleConfig } from "../auth/tailnet.ts";
 import { type Need, need } from "../core/needs.ts";
 import { SecretField } from "../core/secret.ts";
 
@@ -80,6 +81,9 @@ export const GatewayConfig = z.strictObject({
   password: SecretField.optional().describe(
     "Lets the owner in at a WebSocket by a password, on this machine or in TLS; off unless set",
   ),
+  tailscale: TailscaleConfig.optional().describe(
+    "Lets logins of the tailnet in by their device's address, as this machine's tailscaled says; off unless set",
+  ),
   trustedProxies: z.array(
     z.string().refine(isAddress, "a proxy is named by its address alone"),
   ).max(32).default([]).describe(
@@ -89,6 +93,14 @@ export const GatewayConfig = z.strictObject({
     "It runs in a container whose published port protects it: listens off loopback without TLS",
   ),
 }).superRefine((gateway, context) => {
+  if (gateway.tailscale !== undefined && gateway.tls === undefined) {
+    context.addIssue({
+      code: "custom",
+      path: ["tailscale"],
+      message:
+        "it needs gateway.tls: only over https does a browser say which site sent a request",
+    });
+  }
   if (!isExposed(gateway)) return;
   context.addIssue({
     code: "custom",

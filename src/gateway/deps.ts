@@ -6,6 +6,7 @@
  */
 import type { Turns } from "../agent/turns.ts";
 import type { Admitted, Arrival } from "../auth/connect.ts";
+import type { TailnetPeer } from "../auth/tailnet.ts";
 import type { Authority, Principal } from "../core/authority.ts";
 import type { Log } from "../core/log.ts";
 import type { StoredMessage, Usage } from "../core/message.ts";
@@ -33,6 +34,7 @@ import type { ChannelActs } from "./methods/channels.ts";
 import type { GuardActs } from "./methods/guard.ts";
 import type { NodeDesk } from "./methods/nodes.ts";
 import type { AuditBook, LogTail } from "./methods/ops.ts";
+import type { SocketPeer } from "./peers.ts";
 import type { PluginDesk } from "./plugins.ts";
 import type { ScheduleBus } from "../core/methods/schedule.ts";
 import type { ToolsDesk } from "./methods/tools.ts";
@@ -139,9 +141,11 @@ export interface GatewayDeps {
   store: GatewayStore;
   /** @throws {AppError} `unauthorized`, `rate_limited` */
   authenticate(
-    presented: { token?: string },
+    presented: { token?: string; tailnet?: TailnetPeer | undefined },
     from: { address: string },
   ): Promise<Principal>;
+  /** The connection's other end, when the tailnet may be asked who it is. */
+  tailnetPeer?(peer: SocketPeer): TailnetPeer | undefined;
   /** Whether what a principal showed ended since; asked once its end is heard. */
   hasEnded?(principal: Principal): boolean;
   /** Who stands behind a `connect`; without it sockets take only tokens. */
@@ -215,4 +219,6 @@ export interface GatewayDeps {
   portHolder?(): string | undefined;
   /** Only tests set these. */
   limits?: Partial<GatewayLimits>;
+  /** Where a socket's other end is; only tests stand in for another network. */
+  peerOf?: ((peer: SocketPeer) => SocketPeer) | undefined;
 }

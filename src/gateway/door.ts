@@ -20,6 +20,9 @@ const CORS_HEADERS = "authorization, content-type, idempotency-key, " +
   "x-stainless-package-version, x-stainless-retry-count, " +
   "x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout";
 
+/** What a client shows when it has something to show. */
+const CREDENTIALS = ["authorization", "x-api-key", "proxy-authorization"];
+
 const EXPOSED = "retry-after, x-request-id, ratelimit, ratelimit-policy";
 
 /** Sent with everything. */
@@ -70,12 +73,14 @@ export class Door {
   readonly #hosts: ReadonlySet<string>;
   readonly #ownOrigins: ReadonlySet<string>;
   readonly #configured: ReadonlySet<string>;
+  readonly #scheme: "http" | "https";
 
   /** @param port The port that is really listened on */
   constructor(
     config: Pick<GatewayConfig, "hosts" | "origins" | "tls">,
     port: number,
   ) {
+    this.#scheme = config.tls === undefined ? "http" : "https";
     const local = LOOPBACK.map((name) => `${name}:${port}`);
     const named = config.hosts.map((host) => host.toLowerCase());
     this.#hosts = new Set([
@@ -139,6 +144,30 @@ export class Door {
         "Cannot answer: another site's page sent this request",
       );
     }
+  }
+
+  /**
+   * Whether a request may be known by where it comes from alone. A browser would
+   * send such a request for any page, so every mark of one must be that of this
+   * gateway's own page; a browser too old to make marks is none. Something that
+   * is shown is judged by itself.
+   *
+   * Call it after {@linkcode checkHost}.
+   */
+  isOwnClient({ headers, method }: Request, isUpgrade: boolean): boolean {
+    if (CREDENTIALS.some((name) => headers.has(name))) return false;
+    const origin = headers.get("origin");
+    const site = headers.get("sec-fetch-site");
+    const host = headers.get("host")?.toLowerCase() ?? "";
+    const isSafe = !isUpgrade && (method === "GET" || method === "HEAD");
+    if (origin !== null && origin !== `${this.#scheme}://${host}`) return false;
+    if (site === "none") return isSafe && origin === null;
+    if (site !== null) return site === "same-origin";
+    if (origin !== null) return true;
+    const isBrowser = headers.has("referer") || headers.has("cookie") ||
+      /^mozilla\//i.test(headers.get("user-agent") ?? "") ||
+      [...headers.keys()].some((name) => name.startsWith("sec-fetch-"));
+    return !isBrowser;
   }
 
   /** The answer to a preflight whose Origin was checked. */

@@ -8,6 +8,7 @@
  * @module
  */
 import { Hono } from "@hono/hono";
+import type { TailnetPeer } from "../auth/tailnet.ts";
 import type { Principal, Scope } from "../core/authority.ts";
 import { AppError, errorText, ignore } from "../core/errors.ts";
 import { CLOSE, type EventName } from "../core/protocol.ts";
@@ -24,7 +25,7 @@ import { GATEWAY_LIMITS, type GatewayLimits } from "./limits.ts";
 import { makeHandlers } from "./methods.ts";
 import type { NodeAnswer, NodeAsk } from "./socket/node_calls.ts";
 import { parsePath } from "./paths.ts";
-import { Peers } from "./peers.ts";
+import { Peers, type SocketPeer } from "./peers.ts";
 import { isWebhook, WebhookDoor } from "./plugins.ts";
 import { Rate, RateByKind, tellRates } from "./rate.ts";
 import {
@@ -201,11 +202,27 @@ class Room {
     throw new AppError("unauthorized", "The credential was revoked");
   }
 
+  /**
+   * The connection's other end, where that alone may say who sends a request:
+   * never through a proxy, never for what a browser sends for another page.
+   */
+  #tailnetPeer(
+    request: Request,
+    { peer, isUpgrade }: { peer: SocketPeer; isUpgrade: boolean },
+  ): TailnetPeer | undefined {
+    if (this.peers.isProxy(peer.hostname)) return undefined;
+    if (!this.door.isOwnClient(request, isUpgrade)) return undefined;
+    return this.deps.tailnetPeer?.(peer);
+  }
+
   /** @param path Decides which headers may carry the token */
   async #authenticate(
     request: Request,
     address: string,
-    path = "",
+    { path = "", tailnet }: {
+      path?: string;
+      tailnet?: TailnetPeer | undefined;
+    } = {},
   ): Promise<Principal> {
     const header = request.headers.get("authorization");
     let token = header === null
@@ -228,7 +245,7 @@ class Room {
       if (key !== undefined && key.length <= 512) token = key;
     }
     return await this.deps.authenticate(
-      token === undefined ? {} : { token },
+      token === undefined ? { tailnet } : { token },
       { address },
     );
   }
@@ -242,13 +259,14 @@ class Room {
     let path = "";
     try {
       checkHead(request, this.limits);
-      const address = this.peers.addressOf(request, info.remoteAddr.hostname);
+      const peer = this.deps.peerOf?.(info.remoteAddr) ?? info.remoteAddr;
+      const address = this.peers.addressOf(request, peer.hostname);
       const isUpgrade = request.headers.has("upgrade");
       const host = this.door.checkHost(request);
       path = parsePath(request.url, host);
       this.door.checkOrigin(request, isUpgrade);
       if (isUpgrade && (path === "/ws" || path === "/")) {
-        return await this.#upgrade(request, address);
+        return await this.#upgrade(request, { address, peer });
       }
       if (request.method === "OPTIONS" && request.headers.has("origin")) {
         return this.door.dress(this.door.preflight(), request);
@@ -258,7 +276,10 @@ class Room {
       call = new Call(request, { path, address, inFlight: this.inFlight });
       // A webhook's caller is known by what the plugin's manifest declares.
       if (!PUBLIC.has(path) && !isWebhook(request.method, path)) {
-        const principal = await this.#authenticate(request, address, path);
+        const principal = await this.#authenticate(request, address, {
+          path,
+          tailnet: this.#tailnetPeer(request, { peer, isUpgrade }),
+        });
         call.identify(principal, load);
         this.#checkStanding(principal);
         this.#requestRate.take(principal, this.deps.clock.now(), call.rates);
@@ -302,13 +323,17 @@ class Room {
     return toErrorResponse(error, dialectOf(path));
   }
 
-  async #upgrade(request: Request, address: string): Promise<Response> {
+  async #upgrade(
+    request: Request,
+    { address, peer }: { address: string; peer: SocketPeer },
+  ): Promise<Response> {
     const isNamed = request.headers.has("authorization");
     this.#admit(isNamed ? "read" : "anonymous");
     const principal = isNamed
       ? await this.#authenticate(request, address)
       : undefined;
-    return this.sockets.accept(request, { address, principal });
+    const tailnet = this.#tailnetPeer(request, { peer, isUpgrade: true });
+    return this.sockets.accept(request, { address, principal, tailnet });
   }
 
   /**

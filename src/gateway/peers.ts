@@ -12,6 +12,12 @@ import ipaddr from "ipaddr.js";
 import { AppError } from "../core/errors.ts";
 import { type GatewayConfig, isLoopbackHost } from "./config.ts";
 
+/** The other end of a socket, as the runtime says it. */
+export interface SocketPeer {
+  hostname: string;
+  port: number;
+}
+
 /** What nobody's address is: failures of such callers are counted together. */
 export const UNKNOWN_ADDRESS = "unknown";
 
@@ -53,10 +59,9 @@ export class Peers {
    * named proxy, and nothing protects what it sends
    */
   addressOf(request: Request, peer: string): string {
-    const address = toAddress(peer);
-    const isProxy = this.#proxies.has(address?.toString() ?? "");
-    if (isProxy) return this.#forwarded(request.headers);
-    if (this.#isOpen || address?.range() === "loopback") return peer;
+    if (this.isProxy(peer)) return this.#forwarded(request.headers);
+    const isLocal = toAddress(peer)?.range() === "loopback";
+    if (this.#isOpen || isLocal) return peer;
     throw new AppError(
       "forbidden",
       "Cannot answer: without TLS this gateway is reached through its proxy only",
@@ -64,6 +69,11 @@ export class Peers {
         hint: 'Name the proxy in "gateway.trustedProxies", or set gateway.tls',
       },
     );
+  }
+
+  /** Whether it is a named proxy: who is behind one is not its own address's. */
+  isProxy(peer: string): boolean {
+    return this.#proxies.has(toAddress(peer)?.toString() ?? "");
   }
 
   /**

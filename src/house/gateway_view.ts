@@ -85,6 +85,8 @@ export function gatewayDeps(
     ...(safeMode === undefined ? { operations: desk.operations } : {}),
     authenticate: (presented, from) =>
       identity.authenticator.authenticate(presented, from),
+    tailnetPeer: ({ hostname, port }) => identity.whois.peerOf(hostname, port),
+    peerOf: options.peerOf,
     hasEnded: (principal) => identity.credentials.hasEnded(principal),
     admit: (params, arrival) => identity.front.admit(params, arrival),
     devices: identity,

@@ -11,6 +11,7 @@ import type { Env } from "../config/env.ts";
 import type { Log } from "../core/log.ts";
 import type { StatusPayload } from "../core/methods.ts";
 import type { Clock } from "../core/time.ts";
+import type { GatewayDeps } from "../gateway/deps.ts";
 import { toRules } from "../guard/rules.ts";
 import type { LogRing } from "../ops/log_ring.ts";
 import type { Settings } from "../settings.ts";
@@ -35,6 +36,8 @@ export interface HouseOptions {
   logs?: LogRing | undefined;
   /** The way to the launcher, which runs the programs that are configured. */
   pipe?: ProgramPipe | undefined;
+  /** Where a socket's other end is; only tests stand in for another network. */
+  peerOf?: GatewayDeps["peerOf"];
   /** Looks at what is due beside the schedule's own timer: every minute. */
   ticks?: AsyncIterable<Date>;
 }

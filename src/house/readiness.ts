@@ -6,6 +6,7 @@
  * @module
  */
 import type { AgentDesk } from "../agent/desk.ts";
+import type { Identity } from "../auth/open.ts";
 import type { Courier } from "../channels/courier.ts";
 import type { Egress } from "../egress/egress.ts";
 import type { Gateway } from "../gateway/gateway.ts";
@@ -24,6 +25,7 @@ import {
   postureProbe,
   type ProvidersProbe,
   storeProbe,
+  tailnetProbe,
 } from "../ops/probes.ts";
 import type { Probe } from "../ops/ready.ts";
 import type { Settings } from "../settings.ts";
@@ -39,10 +41,11 @@ export function probes(
     lag: LoopLag;
     providers: ProvidersProbe;
     channels: ChannelRooms;
+    identity: Pick<Identity, "whois">;
     settings(): Settings;
   },
 ): Probe[] {
-  const { store, lag, providers, settings } = rooms;
+  const { store, lag, providers, settings, identity } = rooms;
   const { channels, courier } = rooms.channels;
   const config = () => settings().health;
   return [
@@ -51,6 +54,9 @@ export function probes(
     configurationProbe(safeMode),
     providers,
     channelsProbe(() => channels.states()),
+    ...settings().gateway.tailscale === undefined
+      ? []
+      : [tailnetProbe(identity.whois)],
     ...safeMode === undefined ? [outboxProbe(() => courier.oldestDueMs())] : [],
     lagProbe(lag, config),
     diskProbe(stateDir, config),
@@ -68,6 +74,7 @@ export function openMetrics(
     guard: Guarding["guard"];
     spending: Spending;
     usage: UsageDesk;
+    identity: Pick<Identity, "whois">;
     lag: LoopLag;
     gateway(): ReturnType<Gateway["counts"]> | undefined;
     watchPlugins: MetricsSources["watchPlugins"];
@@ -83,6 +90,7 @@ export function openMetrics(
       rooms.gateway() ??
         { sockets: 0, preAuth: 0, inFlight: 0, refused: new Map() },
     egress: () => egress.counts(),
+    whois: () => rooms.identity.whois.counts(),
     budgets: () => usage.budgets(),
     outbox: () => ({
       pending: store.outbox.pending,

@@ -39,6 +39,8 @@ export interface MetricsSources {
     refused: ReadonlyMap<string, number>;
   };
   egress(): readonly EgressCount[];
+  /** How askings of tailscaled came out. */
+  whois(): ReadonlyMap<string, number>;
   budgets(): readonly BudgetStanding[];
   guard(): { rules: readonly RuleCount[]; promptsPer100Tasks: number };
   rssBytes(): number;
@@ -98,6 +100,11 @@ export const SERIES = {
     kind: "counter",
     help: "Requests at the one door out, by caller, rule and how they came out",
     labels: ["caller", "rule", "verdict"],
+  },
+  carapace_whois_total: {
+    kind: "counter",
+    help: "Questions to tailscaled about who is calling, by how they came out",
+    labels: ["outcome"],
   },
   carapace_outbox_changes_total: {
     kind: "counter",
@@ -279,6 +286,11 @@ export class Metrics implements Disposable {
         return egress().map(({ caller, rule, verdict, count }) => ({
           labels: { caller, rule, verdict },
           value: count,
+        }));
+      case "carapace_whois_total":
+        return [...this.#sources.whois()].map(([outcome, value]) => ({
+          labels: { outcome },
+          value,
         }));
       case "carapace_decisions_total":
         return guard().rules.map(({ rule, verdict, count }) => ({

@@ -66,6 +66,7 @@ Deno.test("every series moves when what it counts happens", async (t) => {
     refused: new Map<string, number>(),
   };
   const runs = { running: 0, queued: 0 };
+  const whois = new Map<string, number>();
   let rssBytes = 1;
   await using carried = fakeCourier(house.store);
   const { courier } = carried;
@@ -85,6 +86,7 @@ Deno.test("every series moves when what it counts happens", async (t) => {
     runs: () => runs,
     gateway: () => gateway,
     egress: () => egress.counts(),
+    whois: () => whois,
     budgets: () => house.usage.budgets(),
     guard: () => house.meter,
     rssBytes: () => rssBytes,
@@ -111,6 +113,7 @@ Deno.test("every series moves when what it counts happens", async (t) => {
   });
   lag.note(70);
   gateway.refused.set("rate_limited", 3);
+  whois.set("known", 1);
   for (const listener of listeners) listener({ id: "echo", outcome: "done" });
   turnListener({
     kind: "ask",
@@ -194,6 +197,7 @@ Deno.test("what a model calls its tools does not make series without end", async
       refused: new Map<string, number>(),
     }),
     egress: () => [],
+    whois: () => new Map(),
     budgets: () => [],
     guard: () => house.meter,
     rssBytes: () => 1,

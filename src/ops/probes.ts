@@ -76,6 +76,16 @@ export function channelsProbe(
   };
 }
 
+/** The tailnet's own program on this machine answers. */
+export function tailnetProbe(whois: { probe(): Promise<void> }): Probe {
+  return {
+    name: "tailscale",
+    fix:
+      'Start tailscaled ("tailscale status" says how it is), or correct gateway.tailscale.socket',
+    run: () => whois.probe(),
+  };
+}
+
 /** What is on its way out gets out. */
 export function outboxProbe(oldestDueMs: () => number): Probe {
   return {

@@ -61,6 +61,8 @@ export interface ConnectionDeps {
   isPrivate: boolean;
   /** Set when the upgrade itself carried a good token. */
   principal: Principal | undefined;
+  /** Where it came from, if that alone may say who it is. */
+  tailnet: Arrival["tailnet"];
   /** Who connects, by what `connect` shows. */
   admit(params: ConnectParams, arrival: Arrival): Promise<Admitted>;
   /** What `hello-ok` says, and what a resumed run has to be sent again. */
@@ -336,6 +338,7 @@ export class Connection {
       challenge: this.#asked,
       isPrivate: this.#deps.isPrivate,
       principal: this.principal,
+      tailnet: this.#deps.tailnet,
     });
     const { principal } = admitted;
     this.principal = principal;

@@ -28,7 +28,7 @@ import {
 } from "../../core/protocol.ts";
 import type { TurnEvent } from "../../core/turn.ts";
 import { isLoopbackHost } from "../config.ts";
-import { Connection } from "./connection.ts";
+import { Connection, type ConnectionDeps } from "./connection.ts";
 import { mayCall } from "../whose.ts";
 import { NodeCalls } from "./node_calls.ts";
 import type { ConnectedNode } from "../methods/nodes.ts";
@@ -153,7 +153,7 @@ export class Sockets {
    */
   accept(
     request: Request,
-    from: { address: string; principal: Principal | undefined },
+    from: Pick<ConnectionDeps, "address" | "principal" | "tailnet">,
   ): Response {
     const { limits } = this.#on;
     const { principal } = from;
@@ -217,15 +217,15 @@ export class Sockets {
 
   #open(
     socket: WebSocket,
-    options: {
-      address: string;
-      principal: Principal | undefined;
-      isPrivate: boolean;
-      onReady(): void;
-    },
+    options:
+      & Pick<
+        ConnectionDeps,
+        "address" | "principal" | "tailnet" | "isPrivate"
+      >
+      & { onReady(): void },
   ): Connection {
     const { deps, limits, inFlight, requestRate, urgentRate } = this.#on;
-    const { address, principal } = options;
+    const { address, principal, tailnet } = options;
     if (this.#handlers === undefined) {
       throw new AppError("unavailable", "Cannot take sockets yet");
     }
@@ -237,6 +237,7 @@ export class Sockets {
       requestRate,
       urgentRate,
       principal,
+      tailnet,
       isPrivate: options.isPrivate,
       handlers: this.#handlers,
       log: this.#log,
@@ -259,9 +260,10 @@ export class Sockets {
     const { address } = arrival;
     const principal = token === undefined && arrival.principal !== undefined
       ? arrival.principal
-      : await deps.authenticate(token === undefined ? {} : { token }, {
-        address,
-      });
+      : await deps.authenticate(
+        token === undefined ? { tailnet: arrival.tailnet } : { token },
+        { address },
+      );
     return {
       principal,
       credentials: [principal.authority.credential],
@@ -381,6 +383,7 @@ export class Sockets {
         version: client.version,
         platform: client.platform,
         role: principal?.kind === "node" ? "node" : "operator",
+        ...loginOf(principal),
       });
     }
     return entries;
@@ -554,6 +557,14 @@ export class Sockets {
     clearTimeout(timer);
     clearTimeout(this.#presenceTimer);
   }
+}
+
+/** The login of the tailnet that somebody came in by. */
+function loginOf(principal: Principal | undefined): { login?: string } {
+  const credential = principal?.authority.credential ?? "";
+  return credential.startsWith("tailscale:") && principal !== undefined
+    ? { login: principal.name }
+    : {};
 }
 
 /** Whether a principal showed a text of its credential before a number. */
