@@ -10,6 +10,7 @@
 import { AppError } from "../core/errors.ts";
 import type { Message, Usage } from "../core/message.ts";
 import type { EndReason, TurnEventBody } from "../core/turn.ts";
+import type { RemoteEvent } from "../remote/remotes.ts";
 import { holdsReply } from "./hooking.ts";
 import {
   Answer,
@@ -20,6 +21,13 @@ import {
 } from "./loop.ts";
 import { reserveRemote } from "./metered.ts";
 import type { Running, Turn } from "./turn.ts";
+
+const LIMITS = {
+  /** Characters of one turn elsewhere that are listened to, with its thoughts. */
+  heardCharsMax: 4_194_304,
+  /** What an event counts at the least, so that empty ones end too. */
+  eventChars: 64,
+} as const;
 
 /** What was said since the last answer. */
 function spoken(history: readonly Message[]): string {
@@ -94,6 +102,11 @@ function checkRemote(turn: Turn): {
   );
 }
 
+function charsOf(event: RemoteEvent): number {
+  if (event.kind === "end") return event.reply.length;
+  return event.kind === "step" ? 0 : event.text.length;
+}
+
 /** Listens to the turn; what is shown is yielded. */
 async function* listen(
   running: Running,
@@ -108,6 +121,7 @@ async function* listen(
     if (text !== "" && isShown) yield { kind: "text", text };
   };
   let steps = 0;
+  let heard = 0;
   const events = remotes.turn(name, {
     runId: turn.run.id,
     sessionKey: turn.session.key,
@@ -116,6 +130,13 @@ async function* listen(
     text,
   }, deadline.signal);
   for await (const event of events) {
+    heard += LIMITS.eventChars + charsOf(event);
+    if (heard > LIMITS.heardCharsMax) {
+      throw new AppError(
+        "too_large",
+        `The answer of "${name}" is longer than ${LIMITS.heardCharsMax} characters`,
+      );
+    }
     switch (event.kind) {
       case "text":
         yield* show(words.push(event.text));

@@ -75,3 +75,30 @@ Deno.test("a credential that names its models does not reach a remote it does no
   assert.equal(end.reason, "error");
   assert.equal(asked.length, 0);
 });
+
+Deno.test("a turn elsewhere that never stops talking is ended here", async (t) => {
+  const page = "x".repeat(65_536);
+  const events: RemoteEvent[] = [
+    { kind: "text", text: page },
+    { kind: "thinking", text: page },
+    { kind: "step" },
+  ];
+  for (const event of events) {
+    await t.step(event.kind, async () => {
+      let told = 0;
+      const { remotes } = scripted();
+      remotes.turn = async function* () {
+        while (true) { // ends when nobody asks for more
+          told++;
+          yield await Promise.resolve(event);
+        }
+      };
+      await using house = await fakeHouse({ agents: AGENTS, remotes });
+      const end = (await house.say("hi")).at(-1);
+      assert.ok(end?.kind === "end");
+      assert.equal(end.reason, "error");
+      assert.match(end.message ?? "", /longer than/);
+      assert.ok(told < 100_000, `${told}`);
+    });
+  }
+});

@@ -52,6 +52,9 @@ const LIMITS = {
   queuedEventsMax: 20_000,
   /** How often one call is sent again after a lost connection. */
   resendsMax: 3,
+  /** How often a gateway may say that it is there, at the most and the least. */
+  tickMsMin: 1_000,
+  tickMsMax: 600_000,
   backoffFirstMs: 250,
   backoffCapMs: 5_000,
 } as const;
@@ -293,7 +296,10 @@ export class GatewayClient implements Disposable {
     this.#watching.abort();
     this.#watching = new AbortController();
     const { signal } = this.#watching;
-    const tickMs = Math.max(1000, this.hello.policy.tickIntervalMs);
+    const { tickMsMin, tickMsMax } = LIMITS;
+    const told = this.hello.policy.tickIntervalMs;
+    // The gateway's word, as far as it makes sense: a timer of years is none.
+    const tickMs = Math.min(tickMsMax, Math.max(tickMsMin, told));
     while (this.#socket === socket) {
       await this.#options.clock.sleep(tickMs, signal);
       if (this.#options.clock.now() - this.#heardAt > 2.5 * tickMs) {

@@ -359,6 +359,28 @@ Deno.test("GatewayClient notices a gateway that fell silent", async () => {
   assert.ok(client.epoch >= 2);
 });
 
+Deno.test("GatewayClient looks after a gateway at its own pace, whatever that one says", async (t) => {
+  for (const tickIntervalMs of [2 ** 40, 2 ** 31, 0, -5]) {
+    await t.step(String(tickIntervalMs), async () => {
+      await using gateway = new FakeGateway({ tickIntervalMs });
+      const slept = Promise.withResolvers<number>();
+      const clock: Clock = {
+        now: () => 0,
+        sleep: (ms, signal) => {
+          slept.resolve(ms);
+          return systemClock.sleep(60_000, signal);
+        },
+      };
+      using _client = await GatewayClient.connect(addressOf(gateway), {
+        clock,
+      });
+      const ms = await slept.promise;
+      // A timer of more than 2^31 ms is over at once, again and again.
+      assert.ok(ms >= 1_000 && ms <= 600_000, `${ms}`);
+    });
+  }
+});
+
 Deno.test("RunFollower skips what was seen, wherever the stream was cut", () => {
   const runId = makeId("run", 1);
   const run = { runId, sessionKey: "agent:main:main" };

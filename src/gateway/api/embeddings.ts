@@ -7,7 +7,7 @@ import { AppError } from "../../core/errors.ts";
 import type { Call } from "../call.ts";
 import { answerSoon } from "./late.ts";
 import { agentOfModel } from "./chat_completions/agent.ts";
-import { forwardChat, replaceModel } from "./pass_through.ts";
+import { checkFields, forwardChat, replaceModel } from "./pass_through.ts";
 import { answerPass, type ApiDeps, openPass, readApiBody } from "./target.ts";
 
 /** `POST /v1/embeddings` */
@@ -36,6 +36,7 @@ export async function createEmbeddings(
         { details: { param: "model", code: "invalid_value" } },
       );
     }
+    checkFields(body, call.caller.authority);
     return await forwardChat(replaceModel(text, body.model, model), {
       call,
       limits: on.limits,

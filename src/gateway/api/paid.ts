@@ -13,28 +13,51 @@ import type { Hold } from "../../guard/spending.ts";
 const OUTPUT_TOKENS_DEFAULT = 8_192;
 const CHARS_PER_TOKEN = 3;
 const IMAGE_TOKENS = 1_500;
+const NO_IMAGES = { count: 0, chars: 0 };
 /** Bytes of an answer's frames that are one token at the least. */
 const BYTES_PER_TOKEN = 8;
+
+/**
+ * Characters of the images in a body, and how many they are. Only what a vendor
+ * must read as an image is one; words may look like anything.
+ */
+function imagesIn(value: unknown): { count: number; chars: number } {
+  const found = { count: 0, chars: 0 };
+  const open = [value];
+  // Ends: JSON that was parsed has no circles, and its nodes were counted.
+  for (let one = open.pop(); one !== undefined; one = open.pop()) {
+    if (typeof one !== "object" || one === null) continue;
+    const { type, image_url: image } = one as Record<string, unknown>;
+    const isImage = type === "image_url" || type === "input_image";
+    const url = typeof image === "string"
+      ? image
+      : (image as { url?: unknown } | null | undefined)?.url;
+    if (isImage && typeof url === "string" && url.startsWith("data:image/")) {
+      found.count++;
+      found.chars += url.length;
+    } else open.push(...Object.values(one));
+  }
+  return found;
+}
 
 /** What a body may come to, rather high than low. */
 export function estimateBody(
   text: string,
   body: Readonly<Record<string, unknown>>,
 ): { inputTokens: number; outputTokensMax: number } {
-  let images = 0;
-  const words = text.replaceAll(/"data:[^"]{64,}"/g, () => {
-    images++;
-    return "";
-  });
+  const images = text.includes("data:image") ? imagesIn(body) : NO_IMAGES;
   const count = (value: unknown) =>
     typeof value === "number" && Number.isSafeInteger(value) && value > 0
       ? value
       : undefined;
-  const most = count(body["max_completion_tokens"]) ??
-    count(body["max_tokens"]) ?? OUTPUT_TOKENS_DEFAULT;
+  // Which of the two a vendor goes by is not ours to know.
+  const named = [body["max_completion_tokens"], body["max_tokens"]]
+    .flatMap((value) => count(value) ?? []);
+  const most = named.length === 0 ? OUTPUT_TOKENS_DEFAULT : Math.max(...named);
   return {
-    inputTokens: Math.ceil(words.length / CHARS_PER_TOKEN) +
-      images * IMAGE_TOKENS,
+    inputTokens: Math.ceil(
+      Math.max(0, text.length - images.chars) / CHARS_PER_TOKEN,
+    ) + images.count * IMAGE_TOKENS,
     outputTokensMax: Math.min(most, 1_000_000) *
       Math.min(count(body["n"]) ?? 1, 128),
   };

@@ -150,17 +150,25 @@ Deno.test("however a call past the agents ends, nothing stays held back", async 
 });
 
 Deno.test("estimateBody() is rather high than low", async (t) => {
-  const image = `{"url":"data:image/png;base64,${"A".repeat(90_000)}"}`;
+  const url = `data:image/png;base64,${"A".repeat(90_000)}`;
+  const of = (part: object) => ({ messages: [{ content: [part] }] });
+  const image = of({ type: "image_url", image_url: { url } });
+  const posed = of({ type: "text", text: url, image_url: { url } });
+  const bare = (body: object) => Math.ceil(JSON.stringify(body).length / 3);
   const rows: [why: string, text: string, body: object, want: number[]][] = [
     ["words", "x".repeat(300), {}, [100, 8192]],
     ["a limit of its own", "", { max_tokens: 5 }, [0, 5]],
-    ["the newer name counts", "", {
-      max_tokens: 5,
-      max_completion_tokens: 7,
+    ["the larger of two names counts", "", {
+      max_tokens: 7,
+      max_completion_tokens: 5,
     }, [0, 7]],
     ["several choices", "", { max_tokens: 5, n: 3 }, [0, 15]],
     ["nonsense", "", { max_tokens: "x", n: -1 }, [0, 8192]],
-    ["an image is not text", image, {}, [1503, 8192]],
+    ["an image is not text", JSON.stringify(image), image, [
+      bare(of({ type: "image_url", image_url: { url: "" } })) + 1500,
+      8192,
+    ]],
+    ["a text is no image", JSON.stringify(posed), posed, [bare(posed), 8192]],
   ];
   for (const [why, text, body, want] of rows) {
     await t.step(why, () => {

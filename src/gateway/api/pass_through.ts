@@ -9,6 +9,7 @@
  * @module
  */
 import { readBytes } from "../../core/bounded.ts";
+import type { Authority } from "../../core/authority.ts";
 import { AppError, errorText, ignore } from "../../core/errors.ts";
 import { label } from "../../core/label.ts";
 import { NO_USAGE, type Usage } from "../../core/message.ts";
@@ -101,6 +102,38 @@ function skipValue(text: string, at: number): number {
     }
   }
   return text.length;
+}
+
+/** What a body may hold whose key names its models: nothing that names others. */
+const FIELDS: ReadonlySet<string> = new Set(
+  `audio chat_template_kwargs dimensions encoding_format frequency_penalty
+  function_call functions grammar input logit_bias logprobs
+  max_completion_tokens max_tokens messages metadata min_p modalities model n
+  parallel_tool_calls prediction presence_penalty prompt_cache_key reasoning
+  reasoning_effort repeat_penalty repetition_penalty response_format
+  safety_identifier seed stop store stream stream_options temperature thinking
+  tool_choice tools top_k top_logprobs top_p user verbosity`.split(/\s+/),
+);
+
+/**
+ * Refuses, for a key that names its models, what may mean another model to the
+ * vendor: some take lists of models to fall back to.
+ *
+ * @throws {AppError} `forbidden`, naming the field
+ */
+export function checkFields(
+  body: Readonly<Record<string, unknown>>,
+  authority: Pick<Authority, "toRecord">,
+): void {
+  if (authority.toRecord().models === "any") return;
+  const other = Object.keys(body).find((name) => !FIELDS.has(name));
+  if (other === undefined) return;
+  const name = other.slice(0, 64);
+  throw new AppError(
+    "forbidden",
+    `Cannot send "${name}" on: this credential names its models, and a vendor may read another one there`,
+    { details: { param: name, code: "field_not_allowed" } },
+  );
 }
 
 /** The token counts a vendor wrote near the end of its answer. */

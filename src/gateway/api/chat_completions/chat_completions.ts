@@ -17,7 +17,12 @@ import {
   type Piece,
 } from "./answer.ts";
 import { type ChatRequest, parseChatRequest } from "./schema.ts";
-import { forwardChat, replaceModel, toModelRequest } from "../pass_through.ts";
+import {
+  checkFields,
+  forwardChat,
+  replaceModel,
+  toModelRequest,
+} from "../pass_through.ts";
 import {
   answerPass,
   type ApiBody,
@@ -101,6 +106,7 @@ async function passThrough(
   const { text, body } = asked;
   return await answerPass(call, pass, async () => {
     if (provider.forward !== undefined) {
+      checkFields(body, call.caller.authority);
       return await forwardChat(replaceModel(text, body.model, model), {
         call,
         limits: on.limits,
