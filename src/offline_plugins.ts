@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { configAuthority } from "./auth/principal.ts";
 import type { Env } from "./config/env.ts";
 import { storeKey } from "./config/store_key.ts";
 import { AppError } from "./core/errors.ts";
@@ -96,7 +97,9 @@ export async function openOfflinePlugins(
   return {
     call: async (method, params) => {
       const input = PLUGIN_METHODS[method].input.parse(params);
-      const by = { principal: { id: "owner" } };
+      // Whoever may write the store at this machine is its owner.
+      const authority = configAuthority();
+      const by = { principal: { id: authority.principal }, authority };
       // Each handler takes what its own contract's schema made.
       const handle = handlers[method] as (
         input: unknown,

@@ -8,6 +8,7 @@
  * @module
  */
 import { readBytes } from "../core/bounded.ts";
+import type { Authority } from "../core/authority.ts";
 import { AppError } from "../core/errors.ts";
 import type { PluginSummary } from "../core/methods/plugin.ts";
 import type { PLUGIN_METHODS } from "../core/methods/plugin.ts";
@@ -40,7 +41,7 @@ export interface PluginDesk {
   restart(id: string, by: string): Promise<PluginSummary>;
   call(
     call: { id: string; tool: string; args: unknown },
-    options: { by: string; signal: AbortSignal },
+    options: { by: Authority; signal: AbortSignal },
   ): Promise<{ output: string; fuel: number; ms: number }>;
   logs(
     id: string,
@@ -100,7 +101,7 @@ export function pluginHandlers(desk: PluginDesk | undefined): {
     "plugins.restart": async ({ id }, { caller }) =>
       await (desk ?? off()).restart(id, caller.principal.id),
     "plugins.call": async (params, { caller, signal }) =>
-      await (desk ?? off()).call(params, { by: caller.principal.id, signal }),
+      await (desk ?? off()).call(params, { by: caller.authority, signal }),
     "plugins.logs": async ({ id, limit }) => ({
       lines: await (desk ?? off()).logs(id, limit),
     }),

@@ -7,6 +7,7 @@
  * @module
  */
 import { takeIncoming } from "../config/incoming.ts";
+import type { Authority } from "../core/authority.ts";
 import { PUBLIC_OWNER } from "../core/label.ts";
 import type { Audit } from "../store/audit.ts";
 import type { Journal } from "../store/journal.ts";
@@ -79,18 +80,28 @@ export class PluginDesk {
     return await this.#deps.host.restart(id, by);
   }
 
-  /** Runs a tool for the owner; that it was run is in the audit log. */
+  /**
+   * Runs a tool for one of the owner's credentials, as far as that may use it;
+   * that it was run is in the audit log.
+   */
   async call(
     call: { id: string; tool: string; args: unknown },
-    { by, signal }: { by: string; signal?: AbortSignal },
+    { by, signal }: { by: Authority; signal?: AbortSignal },
   ): Promise<RunnerResult> {
     const { host, journal, audit } = this.#deps;
     const { id, tool } = call;
     await journal.commit([
-      audit.row({ event: "plugin.called", fields: { id, tool, by } }),
+      audit.row({
+        event: "plugin.called",
+        fields: { id, tool, by: by.principal },
+      }),
     ]);
     const options = signal === undefined ? {} : { signal };
-    return await host.call(call, { label: PUBLIC_OWNER, ...options });
+    return await host.call(call, {
+      label: { ...PUBLIC_OWNER, integrity: by.integrity },
+      mayUse: (name) => by.allowsTool(name),
+      ...options,
+    });
   }
 
   async logs(id: string, limit: number): Promise<PluginLogLine[]> {

@@ -10,7 +10,6 @@
 import type { Channel } from "../core/channel.ts";
 import { AppError, errorText } from "../core/errors.ts";
 import type { Hooks } from "../core/hooks.ts";
-import type { Label } from "../core/label.ts";
 import type { Log } from "../core/log.ts";
 import type { PluginManifest } from "../core/plugin.ts";
 import type { Clock } from "../core/time.ts";
@@ -25,7 +24,7 @@ import { limitsOf, type PluginGrant, type PluginsConfig } from "./config.ts";
 import type { PluginWorld } from "./context.ts";
 import { auditGrants } from "./grants_audit.ts";
 import { PluginHooks } from "./hooks.ts";
-import { Instance, type PluginLogLine } from "./instance.ts";
+import { type CallOptions, Instance, type PluginLogLine } from "./instance.ts";
 import { checkPackage, type PluginPackage } from "./installing.ts";
 import { readManifest } from "./package.ts";
 import { Window } from "./rate.ts";
@@ -386,7 +385,7 @@ export class PluginHost implements AsyncDisposable {
   /** Runs a plugin's tool for the owner. @throws {AppError} with the cause */
   async call(
     call: { id: string; tool: string; args: unknown },
-    options: { label: Label; signal?: AbortSignal },
+    options: CallOptions,
   ): Promise<RunnerResult> {
     const instance = await this.#instance(call.id);
     return await instance.callTool(call.tool, call.args, options);

@@ -69,6 +69,14 @@ export function guestLabel(id: string, at: number): Label {
   };
 }
 
+/** How a tool is run outside of a turn. */
+export interface CallOptions {
+  label: Label;
+  signal?: AbortSignal;
+  /** By the name the tool has for policies. @default all */
+  mayUse?(name: string): boolean;
+}
+
 /** A running plugin. Dispose it to end its worker. */
 export class Instance implements Disposable {
   readonly id: string;
@@ -186,7 +194,7 @@ export class Instance implements Disposable {
   async callTool(
     name: string,
     args: unknown,
-    options: { label: Label; signal?: AbortSignal },
+    options: CallOptions,
   ): Promise<RunnerResult> {
     const offered = this.manifest.tools.find((one) =>
       one.name === name || toolName(this.id, one.name) === name
@@ -197,6 +205,13 @@ export class Instance implements Disposable {
         "not_found",
         `Plugin "${this.id}" has no tool "${name}"`,
         { hint: `Its tools: ${names || "none"}` },
+      );
+    }
+    const full = toolName(this.id, offered.name);
+    if (options.mayUse?.(full) === false) {
+      throw new AppError(
+        "forbidden",
+        `This credential may not use the tool "${full}"`,
       );
     }
     const what = `tool "${offered.name}"`;

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { tokenSocket } from "../fakes/device.ts";
 import type { FakeClient } from "../fakes/gateway_house.ts";
+import { grantOf, installIn, probe } from "../fakes/plugins.ts";
 import { openRealHouse } from "../fakes/real_house.ts";
 import { say } from "../fakes/vendor.ts";
 
@@ -114,4 +115,33 @@ Deno.test("B1: a program with every scope ends nothing of the owner's", async (t
     );
     assert.match(row.fields.by, /^tok_/, "the log says who");
   });
+});
+
+Deno.test("B1: a plugin's tool is not run past its caller's own tools", async () => {
+  await using house = await openRealHouse();
+  using owner = await tokenSocket(house, house.owner);
+  const { manifest, bytes } = await probe();
+  await installIn(house, owner, { manifest, bytes });
+  const plugins = { granted: { probe: await grantOf(manifest) } };
+  house.house.adopt(house.settings({ plugins }));
+  await owner.event("plugins.changed", ({ state }) => state === "ready");
+  const call = { id: "probe", tool: "echo", args: { text: "hi" } };
+  assert.equal((await owner.call("plugins.call", call)).ok, true);
+  const narrow = { scopes: ["admin"], tools: ["current_time"] };
+  const others = [
+    await house.token({ scopes: ["admin"] }),
+    await house.token({ ...narrow, kind: "owner", integrity: "owner" }),
+  ];
+  for (const token of others) {
+    using socket = await tokenSocket(house, token);
+    for (const tool of ["echo", "probe_echo"]) {
+      const { error } = await socket.call("plugins.call", { ...call, tool });
+      assert.equal(error?.code, "FORBIDDEN");
+    }
+  }
+  using app = await tokenSocket(house, others[0] ?? "");
+  for (const method of ["plugins.remove", "plugins.restart", "plugins.logs"]) {
+    const { error } = await app.call(method, { id: "probe" });
+    assert.equal(error?.code, "FORBIDDEN", method);
+  }
 });

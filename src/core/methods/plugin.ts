@@ -54,6 +54,7 @@ export const PLUGIN_METHODS = {
   },
   "plugins.install": {
     scope: "admin",
+    owner: true,
     about:
       "Install or update a plugin whose module lies in the state directory; nothing of it runs before it is granted",
     input: z.strictObject({
@@ -66,18 +67,21 @@ export const PLUGIN_METHODS = {
   },
   "plugins.remove": {
     scope: "admin",
+    owner: true,
     about: "Remove a plugin and all it kept",
     input: z.strictObject({ id: PluginId }),
     output: z.object({ ok: z.literal(true), id: z.string() }),
   },
   "plugins.restart": {
     scope: "admin",
+    owner: true,
     about: "Start a plugin anew, also one that failed too often",
     input: z.strictObject({ id: PluginId }),
     output: PluginSummary,
   },
   "plugins.call": {
     scope: "admin",
+    owner: true,
     about: "Run a plugin's tool and return what it says",
     input: z.strictObject({
       id: PluginId,
@@ -88,6 +92,7 @@ export const PLUGIN_METHODS = {
   },
   "plugins.logs": {
     scope: "admin",
+    owner: true,
     about: "The last lines of a plugin's log, oldest first",
     input: z.strictObject({
       id: PluginId,
