@@ -259,6 +259,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       store,
       egress,
       desk,
+      identity,
       courier,
       guard: guarding.guard,
       spending,

@@ -43,6 +43,8 @@ export interface Identity {
   readonly pairing: Pairing;
   readonly credentials: Credentials;
   readonly whois: Whois;
+  /** The one limiter, as far as others may look. */
+  readonly limiter: Pick<FailureLimiter, "size">;
   /** What is done now and then. */
   keep(): Promise<void>;
 }
@@ -101,6 +103,7 @@ export function openIdentity(deps: IdentityDeps): Identity {
     pairing,
     credentials,
     whois,
+    limiter,
     keep: async () => {
       await credentials.endExpired();
       refusals.flush();

@@ -70,6 +70,7 @@ export function openMetrics(
     store: Store;
     egress: Egress;
     desk: AgentDesk;
+    identity: Pick<Identity, "limiter">;
     courier: Courier;
     guard: Guarding["guard"];
     spending: Spending;
@@ -80,7 +81,7 @@ export function openMetrics(
     watchPlugins: MetricsSources["watchPlugins"];
   },
 ): Metrics {
-  const { store, egress, desk, courier, spending, usage } = rooms;
+  const { store, egress, desk, courier, spending, usage, identity } = rooms;
   return new Metrics({
     watchTurns: (listener) => desk.watch(listener),
     watchCalls: (listener) => spending.watch(listener),
@@ -98,6 +99,7 @@ export function openMetrics(
       counts: courier.counts(),
     }),
     guard: () => rooms.guard.meter,
+    failingAddresses: () => identity.limiter.size,
     rssBytes: () => Deno.memoryUsage().rss,
     lag: rooms.lag,
   });

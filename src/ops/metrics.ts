@@ -43,6 +43,8 @@ export interface MetricsSources {
   whois(): ReadonlyMap<string, number>;
   budgets(): readonly BudgetStanding[];
   guard(): { rules: readonly RuleCount[]; promptsPer100Tasks: number };
+  /** Addresses whose failed tries are remembered. */
+  failingAddresses(): number;
   rssBytes(): number;
   /** Messages on their way out. */
   outbox(): {
@@ -140,6 +142,11 @@ export const SERIES = {
     kind: "counter",
     help: "Requests that were refused or failed, by the code of their error",
     labels: ["code"],
+  },
+  carapace_failing_addresses: {
+    kind: "gauge",
+    help: "Addresses the limiter remembers for credentials that were wrong",
+    labels: [],
   },
   carapace_plugin_calls_total: {
     kind: "counter",
@@ -313,6 +320,8 @@ export class Metrics implements Disposable {
         return one(outbox().pending);
       case "carapace_outbox_oldest_due_seconds":
         return one(outbox().oldestDueMs / 1000);
+      case "carapace_failing_addresses":
+        return one(this.#sources.failingAddresses());
       case "carapace_resident_bytes":
         return one(rssBytes());
       default:

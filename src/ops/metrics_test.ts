@@ -68,6 +68,7 @@ Deno.test("every series moves when what it counts happens", async (t) => {
   const runs = { running: 0, queued: 0 };
   const whois = new Map<string, number>();
   let rssBytes = 1;
+  let failing = 0;
   await using carried = fakeCourier(house.store);
   const { courier } = carried;
   using lag = new LoopLag();
@@ -89,6 +90,7 @@ Deno.test("every series moves when what it counts happens", async (t) => {
     whois: () => whois,
     budgets: () => house.usage.budgets(),
     guard: () => house.meter,
+    failingAddresses: () => failing,
     rssBytes: () => rssBytes,
     outbox: () => ({
       pending: house.store.outbox.pending,
@@ -105,6 +107,7 @@ Deno.test("every series moves when what it counts happens", async (t) => {
   Object.assign(gateway, { sockets: 3, preAuth: 1, inFlight: 2 });
   Object.assign(runs, { running: 4, queued: 5 });
   rssBytes = 2;
+  failing = 1;
   await courier.take({
     idempotencyKey: "k",
     destination: { channel: "nowhere", account: "default", chat: "" },
@@ -199,6 +202,7 @@ Deno.test("what a model calls its tools does not make series without end", async
     egress: () => [],
     whois: () => new Map(),
     budgets: () => [],
+    failingAddresses: () => 0,
     guard: () => house.meter,
     rssBytes: () => 1,
     outbox: () => ({ pending: 0, oldestDueMs: 0, counts: new Map() }),

@@ -18,6 +18,8 @@ export interface RealHouseOptions {
   /** What the model says, whichever of the vendors is asked. */
   script?: Script;
   settings?: Record<string, unknown>;
+  /** Providers beside the two. */
+  providers?: Record<string, unknown>;
   logs?: LogRing;
   /** Where its state is; without it, a folder that goes with it. */
   stateDir?: string;
@@ -72,6 +74,7 @@ export async function openRealHouse(
       providers: {
         openai: { baseUrl: openai.url, apiKey, api: "chat" },
         anthropic: { baseUrl: anthropic.url, apiKey },
+        ...options.providers,
       },
       agents: { main: { model: "openai:gpt-test" } },
       ...options.settings,

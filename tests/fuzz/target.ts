@@ -14,6 +14,7 @@ import {
 } from "../process/processes.ts";
 import { LAUNCHER_FLAGS } from "../process/processes.ts";
 import { CLIENT, FakeClient } from "../fakes/gateway_house.ts";
+import { Inspector } from "./inspector.ts";
 import type { Input } from "./inputs.ts";
 
 /** An answer that takes longer is a failure. */
@@ -29,48 +30,85 @@ export interface Finding {
   input: Input;
 }
 
+/** The flags the launcher would give the service. */
+async function computedFlags(env: Record<string, string>): Promise<string[]> {
+  await using proc = new Proc(
+    [
+      "run",
+      ...LAUNCHER_FLAGS,
+      `${root}/src/launch.ts`,
+      "permissions",
+      "--flags",
+    ],
+    { env },
+  );
+  assert.equal(await proc.code(), 0, proc.err.join("\n"));
+  return proc.out.filter((line) => line.startsWith("--"));
+}
+
 /** The process, and a way to send it things. */
 export class Target implements AsyncDisposable {
   readonly #stack: AsyncDisposableStack;
   readonly #proc: Proc;
   readonly #port: number;
   readonly #token: string;
+  /** Its heap, when it was opened for that. */
+  readonly inspector: Inspector | undefined;
   #linesSeen = 0;
 
   private constructor(
     stack: AsyncDisposableStack,
-    on: { proc: Proc; port: number; token: string },
+    on: {
+      proc: Proc;
+      port: number;
+      token: string;
+      inspector: Inspector | undefined;
+    },
   ) {
     this.#stack = stack;
     this.#proc = on.proc;
     this.#port = on.port;
     this.#token = on.token;
+    this.inspector = on.inspector;
   }
 
-  static async open(): Promise<Target> {
+  /**
+   * Starts it.
+   *
+   * @param options.inspect The service without its launcher, under the flags
+   * that would give it, with a way to look at its heap
+   */
+  static async open({ inspect = false } = {}): Promise<Target> {
     await using opening = new AsyncDisposableStack();
     const dir = opening.use(await scratch());
     const port = freePort();
     const token = `fuzz_${crypto.randomUUID()}`;
-    const proc = opening.use(
-      new Proc(
-        ["run", ...LAUNCHER_FLAGS, `${root}/src/launch.ts`, "start"],
-        {
-          env: {
-            CARAPACE_STATE_DIR: dir.path,
-            CARAPACE_PORT: String(port),
-            CARAPACE_TOKEN: token,
-            CARAPACE_CONFIG_JSON: JSON.stringify({
-              providers: { demo: {} },
-              agents: { main: { model: "demo:echo" } },
-              log: { level: "warn", format: "json" },
-            }),
-          },
-        },
-      ),
-    );
+    const env = {
+      CARAPACE_STATE_DIR: dir.path,
+      CARAPACE_PORT: String(port),
+      CARAPACE_TOKEN: token,
+      CARAPACE_CONFIG_JSON: JSON.stringify({
+        providers: { demo: {} },
+        agents: { main: { model: "demo:echo" } },
+        log: { level: "warn", format: "json" },
+      }),
+    };
+    const inspected = freePort();
+    const args = inspect
+      ? [
+        `--inspect=127.0.0.1:${inspected}`,
+        ...await computedFlags(env),
+        `${root}/main.ts`,
+      ]
+      : [...LAUNCHER_FLAGS, `${root}/src/launch.ts`];
+    const proc = opening.use(new Proc(["run", ...args, "start"], { env }));
     await listening(port);
-    return new Target(opening.move(), { proc, port, token });
+    let inspector: Inspector | undefined;
+    if (inspect) {
+      inspector = opening.use(await Inspector.open(inspected));
+      await inspector.watch();
+    }
+    return new Target(opening.move(), { proc, port, token, inspector });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -201,6 +201,13 @@ export class Sockets {
       if (this.#all.delete(connection) && connection.caller !== undefined) {
         this.#announcePresence();
       }
+      // The runtime's own timer holds a socket that broke off for up to half a
+      // minute after its end: what hangs on it must not be held as well.
+      socket.onopen =
+        socket.onmessage =
+        socket.onclose =
+        socket.onerror =
+          null;
     };
     socket.onclose = gone;
     socket.onerror = gone;
