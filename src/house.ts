@@ -259,7 +259,6 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       store,
       egress,
       desk,
-      identity,
       courier,
       guard: guarding.guard,
       spending,

@@ -41,7 +41,7 @@ export function probes(
     lag: LoopLag;
     providers: ProvidersProbe;
     channels: ChannelRooms;
-    identity: Pick<Identity, "whois">;
+    identity: Pick<Identity, "limiter" | "whois">;
     settings(): Settings;
   },
 ): Probe[] {
@@ -70,7 +70,6 @@ export function openMetrics(
     store: Store;
     egress: Egress;
     desk: AgentDesk;
-    identity: Pick<Identity, "limiter">;
     courier: Courier;
     guard: Guarding["guard"];
     spending: Spending;
@@ -91,7 +90,7 @@ export function openMetrics(
       rooms.gateway() ??
         { sockets: 0, preAuth: 0, inFlight: 0, refused: new Map() },
     egress: () => egress.counts(),
-    whois: () => rooms.identity.whois.counts(),
+    whois: () => identity.whois.counts(),
     budgets: () => usage.budgets(),
     outbox: () => ({
       pending: store.outbox.pending,

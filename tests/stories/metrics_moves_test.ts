@@ -253,6 +253,13 @@ const MOVES = {
       await client.frame((f) => f.error?.code === "RATE_LIMITED");
     },
   },
+  carapace_whois_total: {
+    // No test comes from an address of the tailnet; nobody is at the socket.
+    'outcome="failed"': async ({ real }) => {
+      const peer = { address: "100.64.0.7", port: 40_000 };
+      await assert.rejects(real.house.identity.whois.authenticate(peer));
+    },
+  },
   carapace_plugin_calls_total: {
     'outcome="done"': plugin({ log: "hello" }),
     'outcome="failed"': plugin({ trap: "now" }),
