@@ -74,7 +74,7 @@ export function openMetrics(
     guard: Guarding["guard"];
     spending: Spending;
     usage: UsageDesk;
-    identity: Pick<Identity, "whois">;
+    identity: Pick<Identity, "limiter" | "whois">;
     lag: LoopLag;
     gateway(): ReturnType<Gateway["counts"]> | undefined;
     watchPlugins: MetricsSources["watchPlugins"];

@@ -18,6 +18,8 @@ export interface RealHouseOptions {
   /** What the model says, whichever of the vendors is asked. */
   script?: Script;
   settings?: Record<string, unknown>;
+  /** More of the gateway than its port. */
+  gateway?: Record<string, unknown>;
   /** Providers beside the two. */
   providers?: Record<string, unknown>;
   logs?: LogRing;
@@ -70,7 +72,7 @@ export async function openRealHouse(
   const port = freePort();
   const settings = (change: Record<string, unknown>) =>
     Settings.parse({
-      gateway: { port },
+      gateway: { port, ...options.gateway },
       providers: {
         openai: { baseUrl: openai.url, apiKey, api: "chat" },
         anthropic: { baseUrl: anthropic.url, apiKey },
