@@ -41,7 +41,7 @@ export function probes(
     lag: LoopLag;
     providers: ProvidersProbe;
     channels: ChannelRooms;
-    identity: Pick<Identity, "limiter" | "whois">;
+    identity: Pick<Identity, "whois">;
     settings(): Settings;
   },
 ): Probe[] {

@@ -110,12 +110,6 @@ export async function openBusyHouse(
   const real = opening.use(
     await openRealHouse({
       script: modelOf,
-      gateway: {
-        tailscale: {
-          socket: "/nonexistent/tailscaled.sock",
-          users: { "owner@example.com": { scopes: ["read"] } },
-        },
-      },
       ...stateDir === undefined ? {} : { stateDir },
       providers: {
         gone: { api: "chat", baseUrl: `http://127.0.0.1:${freePort()}/v1` },

@@ -4,6 +4,7 @@
  * without a row fails here.
  */
 import assert from "node:assert/strict";
+import { TailscaleConfig } from "../../src/auth/tailnet.ts";
 import { EndReason, Verdict } from "../../src/core/turn.ts";
 import { SERIES } from "../../src/ops/metrics.ts";
 import { OutboxState } from "../../src/store/outbox.ts";
@@ -256,8 +257,12 @@ const MOVES = {
   carapace_whois_total: {
     // No test comes from an address of the tailnet; nobody is at the socket.
     'outcome="failed"': async ({ real }) => {
+      const { whois } = real.house.identity;
+      const users = { "owner@example.com": { scopes: ["read"] } };
+      const socket = "/nonexistent/tailscaled.sock";
+      whois.adopt(TailscaleConfig.parse({ socket, users }));
       const peer = { address: "100.64.0.7", port: 40_000 };
-      await assert.rejects(real.house.identity.whois.authenticate(peer));
+      await assert.rejects(whois.authenticate(peer));
     },
   },
   carapace_plugin_calls_total: {
