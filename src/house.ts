@@ -72,6 +72,8 @@ export interface House extends AsyncDisposable {
   adopt(settings: Settings): void;
   /** Ends what the new lines no longer give a login, whatever else they change. */
   adoptLogins(settings: Settings): void;
+  /** Nobody comes in by the password, and who did is out. */
+  endPassword(): void;
   /** Goes on with turns that a crash or a stop cut off. How many. */
   resume(): Promise<number>;
   /** Admits nothing more and waits for turns that run, within a limit. */
@@ -307,6 +309,10 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       trim: () => desk.operations.trim(),
     }),
   );
+  const adoptLogins = ({ gateway }: Settings) => {
+    identity.whois.adopt(gateway.tailscale);
+    identity.password.change(gateway.password);
+  };
   const closing = opening.move();
   return {
     gateway,
@@ -317,16 +323,17 @@ export async function openHouse(options: HouseOptions): Promise<House> {
     model: engine.model,
     setupHint: engine.setupHint,
     configuration,
-    adoptLogins: ({ gateway }) => identity.whois.adopt(gateway.tailscale),
+    adoptLogins,
     adopt: (next) => {
       settings = next;
-      identity.whois.adopt(next.gateway.tailscale);
+      adoptLogins(next);
       schedule.tick();
       if (options.safeMode === undefined) channels.adopt(next);
       void plugins.adopt(next.plugins).catch((error) =>
         log("error", "plugins.not_adopted", { error: String(error) })
       );
     },
+    endPassword: () => identity.password.change(undefined),
     resume: async () => {
       if (options.safeMode !== undefined) return 0;
       const resumed = await desk.resume();

@@ -12,7 +12,7 @@ import { type Env, recordEnv, systemEnv } from "./config/env.ts";
 import { loadConfig } from "./config/load.ts";
 import type { Loaded } from "./config/load.ts";
 import { formatProblem, type Problem } from "./config/problem.ts";
-import { openSecrets } from "./config/secrets.ts";
+import { openSecrets, type Secrets, SECRETS_FILE } from "./config/secrets.ts";
 import { stateDir, systemPlace } from "./config/state.ts";
 import type { Tokens } from "./auth/tokens.ts";
 import { readTokenFile, writeTokenFile } from "./config/token_file.ts";
@@ -20,7 +20,7 @@ import { watchConfig } from "./config/watch.ts";
 import { AppError, errorText } from "./core/errors.ts";
 import type { Log } from "./core/log.ts";
 import type { StatusPayload } from "./core/methods.ts";
-import { Secret } from "./core/secret.ts";
+import { changedSecrets, Secret } from "./core/secret.ts";
 import { systemClock } from "./core/time.ts";
 import { VERSION } from "./core/version.ts";
 import { budgetText } from "./guard/budget.ts";
@@ -61,15 +61,17 @@ const sourceDir = resolve(import.meta.dirname ?? ".", "..");
 /** What the configuration leads to, read anew. */
 interface Reading {
   dir: string;
+  secrets: Secrets;
   loaded: Loaded<Settings>;
   plan: Plan;
   /** Files whose change matters. */
   files: readonly string[];
 }
 
-async function read(env: Env): Promise<Reading> {
+async function read(env: Env, before?: Reading): Promise<Reading> {
   const dir = await stateDir(env, systemPlace());
-  const secrets = openSecrets({ dir, env: env });
+  // Kept: the key of a passphrase takes half a second.
+  const secrets = before?.secrets ?? openSecrets({ dir, env: env });
   const loaded = await loadConfig(Settings, {
     stateDir: dir,
     env: env,
@@ -80,7 +82,10 @@ async function read(env: Env): Promise<Reading> {
   const files = facts.configFiles.length > 0
     ? facts.configFiles
     : [`${dir}/carapace.jsonc`];
-  return { dir, loaded, plan, files: [...files, ...tlsPaths(loaded)] };
+  return {
+    ...{ dir, secrets, loaded, plan },
+    files: [...files, `${dir}/${SECRETS_FILE}`, ...tlsPaths(loaded)],
+  };
 }
 
 function tlsPaths(loaded: Loaded<Settings>): string[] {
@@ -248,23 +253,29 @@ function watchSignals(end: (ending: Ending) => void): Disposable {
   return stack;
 }
 
+/** The one secret that is taken up while the service runs. */
+const PASSWORD_PATH = "gateway.password";
+
 /** What changed that only a new process can take: everything but these. */
 function needsRestart(before: Settings, after: Settings): boolean {
   const cold = (settings: Settings) => {
     const { providers, egress, remotes, store, log, tools } = settings;
     // What a login may do holds at once; where to ask needs a permission.
-    const { tailscale, ...listening } = settings.gateway;
+    const { tailscale, password: _, ...listening } = settings.gateway;
     const gateway = { ...listening, socket: tailscale?.socket };
     // What the launcher may start is read when the service starts.
     const programs = [tools.exec, mcpServersOf(settings)];
     const made = [tools.search, tools.skills, tools.roots.length === 0];
-    // Secrets print alike; a new value in the sealed file needs a restart.
     return JSON.stringify([
       ...[gateway, providers, egress, remotes, store, log],
       ...[programs, made],
     ]);
   };
-  return cold(before) !== cold(after);
+  // They print alike, so their values are compared; whoever was given one
+  // before goes on with it.
+  const secrets = changedSecrets(before, after)
+    .filter((path) => path !== PASSWORD_PATH);
+  return secrets.length > 0 || cold(before) !== cold(after);
 }
 
 /**
@@ -298,11 +309,10 @@ async function followConfig(
     end(ending: Ending): void;
   },
 ): Promise<void> {
-  const { signal, log, end } = options;
-  const { tls } = options;
+  const { signal, log, end, tls } = options;
   let { loaded, plan } = options.reading;
   for await (const _ of watchConfig(options.reading.files, signal)) {
-    const next = await read(options.env);
+    const next = await read(options.env, options.reading);
     const [problem] = next.plan.problems;
     if (problem !== undefined || !next.loaded.ok) {
       log("error", "config.refused", {
@@ -310,6 +320,10 @@ async function followConfig(
         kept: "the last good one",
         ...hintFor(problem, plan),
       });
+      // A password that is nowhere any more lets nobody in.
+      if (next.plan.problems.some(({ path }) => path === PASSWORD_PATH)) {
+        house.endPassword();
+      }
       continue;
     }
     // At once, whatever else has to wait for a restart.
@@ -339,7 +353,11 @@ async function followConfig(
         isRestart: true,
       });
     }
+    const isSame = loaded.ok && loaded.hash === next.loaded.hash &&
+      changedSecrets(loaded.value, next.loaded.value).length === 0;
     ({ loaded, plan } = { loaded: next.loaded, plan: next.plan });
+    // Sealed anew, or a secret that nothing here refers to.
+    if (isSame) continue;
     house.adopt(next.loaded.value);
     log("info", "config.adopted", { hash: next.loaded.hash.slice(0, 12) });
     await house.configuration.record("file");

@@ -24,7 +24,7 @@ import {
 import type { Devices } from "./devices.ts";
 import type { FailureLimiter } from "./limiter.ts";
 import { abilitiesOf, type Pairing, withinApproved } from "./pairing.ts";
-import type { Password } from "./password.ts";
+import type { CurrentPassword } from "./password.ts";
 import {
   deviceCredential,
   devicePrincipal,
@@ -66,8 +66,7 @@ export interface FrontDeps {
   pairing: Pairing;
   limiter: FailureLimiter;
   refusals: Pick<Refusals, "note">;
-  /** Absent when the configuration names none. */
-  password?: Password | undefined;
+  password: Pick<CurrentPassword, "verify">;
   /** Whether what a principal showed, no device's, was ended in this process. */
   hasEnded(principal: Principal): boolean;
 }
@@ -186,10 +185,9 @@ export class Front {
     { auth }: ConnectParams,
     { isPrivate }: Arrival,
   ): Promise<Principal | undefined> {
-    const { password } = this.#on;
-    if (password === undefined || isPrivate !== true) return undefined;
-    const isRight = await password.verify(auth?.password ?? "");
-    return isRight ? passwordPrincipal() : undefined;
+    if (isPrivate !== true) return undefined;
+    const number = await this.#on.password.verify(auth?.password ?? "");
+    return number === undefined ? undefined : passwordPrincipal(number);
   }
 
   /**

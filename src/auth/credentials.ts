@@ -7,6 +7,8 @@
 import type { AuthorityRecord, Principal } from "../core/authority.ts";
 import type { Devices, EndListener } from "./devices.ts";
 import type { Standing } from "./pairing.ts";
+import type { CurrentPassword } from "./password.ts";
+import { PASSWORD_CREDENTIAL } from "./principal.ts";
 import type { Tokens } from "./tokens.ts";
 import type { Whois } from "./whois.ts";
 
@@ -14,6 +16,7 @@ export interface CredentialsDeps {
   tokens: Tokens;
   devices: Devices;
   whois: Pick<Whois, "standing" | "onEnded">;
+  password: Pick<CurrentPassword, "isLive" | "onEnded">;
   /** Whether the sender of a chat network behind a credential is let in now. */
   isAdmitted(credential: string): Promise<boolean>;
   /** Plugins that are granted anything now. */
@@ -44,6 +47,9 @@ export class Credentials {
     if (kind === "peer" || kind === "peer-owner") {
       return await this.#on.isAdmitted(credential);
     }
+    if (credential === PASSWORD_CREDENTIAL) {
+      return this.#on.password.isLive(revision);
+    }
     if (kind === "plugin") {
       return [...this.#on.plugins()].includes(rest.join(":"));
     }
@@ -56,16 +62,18 @@ export class Credentials {
     stack.use(this.#on.tokens.onRevoked(listener));
     stack.use(this.#on.devices.onEnded(listener));
     stack.use(this.#on.whois.onEnded(listener));
+    stack.use(this.#on.password.onEnded(listener));
     return stack;
   }
 
   /** Whether one that is no device's, or the text shown, ended in this process. */
   hasEnded({ authority, generation }: Principal): boolean {
-    const { tokens, whois } = this.#on;
+    const { tokens, whois, password } = this.#on;
     const { credential, revision } = authority;
     if (credential.startsWith("tailscale:")) {
       return whois.standing(credential)?.revision !== revision;
     }
+    if (credential === PASSWORD_CREDENTIAL) return !password.isLive(generation);
     return tokens.hasEnded(credential, generation);
   }
 

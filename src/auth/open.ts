@@ -14,7 +14,7 @@ import { Credentials } from "./credentials.ts";
 import { Devices } from "./devices.ts";
 import { FailureLimiter } from "./limiter.ts";
 import { type PairEvent, Pairing } from "./pairing.ts";
-import { Password } from "./password.ts";
+import { CurrentPassword } from "./password.ts";
 import { Refusals } from "./refusals.ts";
 import type { TailscaleConfig } from "./tailnet.ts";
 import type { Tokens } from "./tokens.ts";
@@ -45,6 +45,8 @@ export interface Identity {
   readonly whois: Whois;
   /** The one limiter, as far as others may look. */
   readonly limiter: Pick<FailureLimiter, "size">;
+  /** Takes another password at once. */
+  readonly password: Pick<CurrentPassword, "change">;
   /** What is done now and then. */
   keep(): Promise<void>;
 }
@@ -63,10 +65,17 @@ export function openIdentity(deps: IdentityDeps): Identity {
     limiter,
     refusals,
   });
+  const password = new CurrentPassword({
+    secret: deps.password,
+    store,
+    clock,
+    log,
+  });
   const credentials = new Credentials({
     tokens,
     devices,
     whois,
+    password,
     isAdmitted: (credential) => deps.isAdmitted(credential),
     plugins: () => deps.plugins(),
   });
@@ -91,9 +100,7 @@ export function openIdentity(deps: IdentityDeps): Identity {
     pairing,
     limiter,
     refusals,
-    password: deps.password === undefined
-      ? undefined
-      : new Password(deps.password),
+    password,
     hasEnded: (principal) => credentials.hasEnded(principal),
   });
   return {
@@ -104,6 +111,7 @@ export function openIdentity(deps: IdentityDeps): Identity {
     credentials,
     whois,
     limiter,
+    password,
     keep: async () => {
       await credentials.endExpired();
       refusals.flush();

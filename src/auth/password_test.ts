@@ -52,9 +52,13 @@ async function openRig(password?: Secret) {
       throw error;
     }
   };
+  const ended: string[] = [];
+  identity.credentials.onEnded((credential) => void ended.push(credential));
   return {
     clock,
     guess,
+    ended,
+    change: (next: Secret | undefined) => identity.password.change(next),
     [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
   };
 }
@@ -65,6 +69,26 @@ Deno.test("a password is the owner's, without the means to make credentials", as
   assert.equal(await rig.guess(RIGHT), "approvals chat read tools write");
   const exposed = { isPrivate: false };
   assert.equal(await rig.guess(RIGHT, exposed), "unauthorized");
+});
+
+Deno.test("a right guess is wrong when the password changed while it was looked at", async () => {
+  await using rig = await openRig(new Secret(RIGHT, "test"));
+  const guessing = rig.guess(RIGHT);
+  rig.change(new Secret("another", "test"));
+  assert.equal(await guessing, "unauthorized");
+  assert.equal(await rig.guess("another"), "approvals chat read tools write");
+  const again = rig.guess("another");
+  rig.change(undefined);
+  assert.equal(await again, "unauthorized");
+  // The same text anew is another password: who came by the first is out.
+  rig.change(new Secret("another", "test"));
+  assert.deepEqual(rig.ended, ["password", "password"]);
+});
+
+Deno.test("the same password from elsewhere ends nothing", async () => {
+  await using rig = await openRig(new Secret(RIGHT, "one place"));
+  rig.change(new Secret(RIGHT, "another"));
+  assert.deepEqual(rig.ended, []);
 });
 
 Deno.test("without one in the configuration nobody comes in by one", async () => {

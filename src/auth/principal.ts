@@ -37,21 +37,34 @@ export function principalOf(row: TokenRow): Principal {
   return Object.freeze({ id, kind, name, authority, generation });
 }
 
-/** Who knows the password: the owner, without the means to make credentials. */
-export function passwordPrincipal(): Principal {
+/** The credential of whoever knows the password. */
+export const PASSWORD_CREDENTIAL = "password";
+
+/**
+ * Who knows the password: the owner, without the means to make credentials.
+ *
+ * @param number Which password it was
+ */
+export function passwordPrincipal(number: number): Principal {
   const kind = "owner";
   const authority = grantAuthority({
     principal: "owner",
     kind,
-    credential: "password",
-    revision: 0,
+    credential: PASSWORD_CREDENTIAL,
+    revision: number,
     scopes: Scopes.of(["read", "write", "chat", "approvals"]).list(),
     agents: "any",
     models: "any",
     tools: "any",
     integrity: "owner",
   });
-  return Object.freeze({ id: "owner", kind, name: "password", authority });
+  return Object.freeze({
+    id: "owner",
+    kind,
+    name: "password",
+    authority,
+    generation: number,
+  });
 }
 
 /** The principal behind a login of the tailnet, from the owner's line about it. */

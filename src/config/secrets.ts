@@ -26,6 +26,8 @@ import { SECRET_NAME } from "./references.ts";
 /** Bounds of the file. */
 export const SECRETS_MAX = 1000;
 export const SECRET_BYTES_MAX = 65_536;
+/** The file's name inside the state directory. */
+export const SECRETS_FILE = "secrets.json";
 const FILE_BYTES_MAX = 16_777_216;
 
 /** The shortest passphrase that seals anything new. */
@@ -148,7 +150,7 @@ class SecretsInFile implements Secrets {
 
   constructor(dir: string, env: Env) {
     this.#dir = dir;
-    this.#path = join(dir, "secrets.json");
+    this.#path = join(dir, SECRETS_FILE);
     this.#keyPath = join(dir, "secrets.key");
     this.#lockPath = join(dir, "secrets.lock");
     this.#env = env;

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { timingSafeEqual } from "node:crypto";
+import { createHash, timingSafeEqual } from "node:crypto";
 import { z } from "zod";
 
 /** Holds a secret text and shows `[secret]` to everyone who merely looks. */
@@ -54,6 +54,41 @@ async function sha256(text: string): Promise<Uint8Array> {
  */
 export async function verifySecret(a: string, b: string): Promise<boolean> {
   return timingSafeEqual(...await Promise.all([sha256(a), sha256(b)]));
+}
+
+/** Whether two hold the same text; of two that are absent, too. */
+export function isSameSecret(
+  a: Secret | undefined,
+  b: Secret | undefined,
+): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return timingSafeEqual(fingerprint(a), fingerprint(b));
+}
+
+function fingerprint(secret: Secret): Uint8Array {
+  return createHash("sha256").update(secret.reveal()).digest();
+}
+
+/** Every secret inside a value, by its path. */
+export function* secretsByPath(
+  value: unknown,
+  path = "",
+): Generator<[path: string, secret: Secret]> {
+  if (value instanceof Secret) yield [path, value];
+  else if (typeof value === "object" && value !== null) {
+    for (const [name, inner] of Object.entries(value)) {
+      yield* secretsByPath(inner, path === "" ? name : `${path}.${name}`);
+    }
+  }
+}
+
+/** The paths at which two values hold different secrets, or one holds none. */
+export function changedSecrets(before: unknown, after: unknown): string[] {
+  const old = new Map(secretsByPath(before));
+  const now = new Map(secretsByPath(after));
+  return [...new Set([...old.keys(), ...now.keys()])].filter((path) =>
+    !isSameSecret(old.get(path), now.get(path))
+  );
 }
 
 /**

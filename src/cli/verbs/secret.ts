@@ -92,6 +92,7 @@ async function set(io: Io, { secrets, name, json }: Asked): Promise<number> {
   else {
     const done = replaced ? "Replaced" : "Stored";
     io.out(`${done}; the configuration refers to it as "${reference}"\n`);
+    if (replaced) io.err("A gateway that runs takes it up by itself\n");
   }
   return EXIT.ok;
 }
