@@ -24,6 +24,8 @@ interface Streaming {
 export class Call {
   readonly request: Request;
   readonly path: string;
+  /** The name it was asked by, which is one of ours. */
+  readonly host: string;
   readonly address: string;
   readonly inFlight: InFlight;
   /** Set by the wrapper before any row that is not public runs. */
@@ -37,10 +39,16 @@ export class Call {
 
   constructor(
     request: Request,
-    options: { path: string; address: string; inFlight: InFlight },
+    options: {
+      path: string;
+      host: string;
+      address: string;
+      inFlight: InFlight;
+    },
   ) {
     this.request = request;
     this.path = options.path;
+    this.host = options.host;
     this.address = options.address;
     this.inFlight = options.inFlight;
     this.inFlight.add(this);

@@ -104,10 +104,20 @@ export class Door {
     );
   }
 
-  /** The Host header, when it is one of ours. @throws `forbidden` */
+  /**
+   * Which name was asked for. HTTP/2, which comes over TLS only, has it in its
+   * `:authority`, which the runtime puts into the URL; there is no Host header.
+   */
+  #hostOf({ headers, url }: Request): string | undefined {
+    const host = headers.get("host") ?? undefined;
+    if (host !== undefined || this.#scheme !== "https") return host;
+    return /^https:\/\/([^/?#]+)\//.exec(url)?.[1];
+  }
+
+  /** The name asked for, when it is one of ours. @throws `forbidden` */
   checkHost(request: Request): string {
-    const host = request.headers.get("host");
-    if (host === null) {
+    const host = this.#hostOf(request);
+    if (host === undefined) {
       throw new AppError("bad_input", "Cannot answer: there is no Host header");
     }
     if (!this.#hosts.has(host) && !this.#hosts.has(host.toLowerCase())) {
@@ -154,11 +164,12 @@ export class Door {
    *
    * Call it after {@linkcode checkHost}.
    */
-  isOwnClient({ headers, method }: Request, isUpgrade: boolean): boolean {
+  isOwnClient(request: Request, isUpgrade: boolean): boolean {
+    const { headers, method } = request;
     if (CREDENTIALS.some((name) => headers.has(name))) return false;
     const origin = headers.get("origin");
     const site = headers.get("sec-fetch-site");
-    const host = headers.get("host")?.toLowerCase() ?? "";
+    const host = this.#hostOf(request)?.toLowerCase() ?? "";
     const isSafe = !isUpgrade && (method === "GET" || method === "HEAD");
     if (origin !== null && origin !== `${this.#scheme}://${host}`) return false;
     if (site === "none") return isSafe && origin === null;

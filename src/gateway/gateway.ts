@@ -273,7 +273,12 @@ class Room {
       }
       const load = loadOfRequest(request.method, path);
       if (load !== "urgent") this.#admit(load);
-      call = new Call(request, { path, address, inFlight: this.inFlight });
+      call = new Call(request, {
+        path,
+        host,
+        address,
+        inFlight: this.inFlight,
+      });
       // A webhook's caller is known by what the plugin's manifest declares.
       if (!PUBLIC.has(path) && !isWebhook(request.method, path)) {
         const principal = await this.#authenticate(request, address, {

@@ -27,13 +27,11 @@ function policy(host: string, isTls: boolean): string {
   ].join("; ");
 }
 
-async function serve({ request, path }: Call): Promise<Response> {
+async function serve({ request, path, host }: Call): Promise<Response> {
   // Loaded when the first page is opened.
   const { PAGE } = await import("../web/page.ts");
   const file = PAGE[path];
   if (file === undefined) throw new TypeError(`no file for ${path}`);
-  // The Host header was compared with the exact list.
-  const host = request.headers.get("host") ?? "";
   return new Response(file.text, {
     headers: {
       "content-type": file.mime,

@@ -226,7 +226,7 @@ async function use(
   if (json) io.out(jsonLine({ file: edited.file, changes: edited.changes }));
   else {
     io.out(
-      `The gateway will speak TLS, as ${hosts.join(", ")} (${
+      `The gateway will speak TLS, as ${names.join(", ")} (${
         printable(edited.file)
       })\n` +
         (host === undefined
