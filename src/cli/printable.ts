@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { HIDDEN } from "../core/hidden.ts";
 
 const NEWLINE = 0x0a;
 const TAB = 0x09;
@@ -17,12 +18,10 @@ function isBidi(code: number): boolean {
     (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
 }
 
-/** Characters without any mark of their own: zero width, fillers, tags. */
-function isInvisible(code: number): boolean {
-  return code === 0x00ad || code === 0x034f || code === 0x180e ||
-    (code >= 0x200b && code <= 0x200d) || (code >= 0x2060 && code <= 0x2064) ||
-    code === 0x115f || code === 0x1160 || code === 0x3164 || code === 0xfeff ||
-    code === 0xffa0 || (code >= 0xe0000 && code <= 0xe0fff);
+/** Without any mark of its own; not what says how an emoji looks. */
+function isInvisible(char: string, code: number): boolean {
+  const isSelector = code >= 0xfe00 && code <= 0xfe0f;
+  return code > 0x7f && !isSelector && char.search(HIDDEN) !== -1;
 }
 
 function named(code: number): string {
@@ -86,7 +85,7 @@ export function printableLine(
     if (code === NEWLINE) out += "⏎";
     else if (code === TAB) out += "⇥";
     else if (isControl(code)) out += shown(code);
-    else if (isBidi(code) || isInvisible(code)) out += named(code);
+    else if (isBidi(code) || isInvisible(char, code)) out += named(code);
     else out += char;
   }
   return out;

@@ -1,6 +1,7 @@
 /** J1: what others wrote, as this program puts it out: HTTP, terminal, logs. */
 import assert from "node:assert/strict";
 import { jsonLine, printable, printableLine } from "../../src/cli/printable.ts";
+import { visible } from "../../src/core/hidden.ts";
 import { openLog } from "../../src/ops/logs.ts";
 import {
   type FakeGatewayHouse,
@@ -128,4 +129,22 @@ Deno.test("J1: a log line is one line that steers nothing", () => {
     assert.doesNotMatch(rest.trimEnd(), /\nX-Injected/, format);
     assert.doesNotMatch(rest, /\u202e/, format);
   }
+});
+
+Deno.test("J1: nothing hides in what a person is asked about", () => {
+  // Bidi marks, joiners, fillers, tags, selectors, line separators.
+  const hidden = [
+    ...[0x00, 0x1b, 0x7f, 0x85, 0xad, 0x34f, 0x61c, 0x115f, 0x17b4, 0x180e],
+    ...[0x200b, 0x200e, 0x200f, 0x2028, 0x2029, 0x202e, 0x2060, 0x2066, 0x2069],
+    ...[0x206f, 0x3164, 0xfe0f, 0xfeff, 0xffa0, 0xe0041, 0xe0100],
+  ];
+  for (const code of hidden) {
+    const name = `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
+    const shown = visible(`rm${String.fromCodePoint(code)}x`);
+    assert.equal(shown, `rm⟨${name}⟩x`);
+  }
+  assert.equal(
+    visible("plain: two\nlines\tß 日本"),
+    "plain: two\nlines\tß 日本",
+  );
 });

@@ -4,11 +4,9 @@
  *
  * @module
  */
+import { HIDDEN } from "../../core/hidden.ts";
 
-/** Characters that show nothing, or change the order of what is shown. */
-const INVISIBLE =
-  // deno-lint-ignore no-control-regex
-  /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\u{e0000}-\u{e0fff}]/gu;
+export { visible } from "../../core/hidden.ts";
 
 /** Letters of other alphabets that look like Latin ones. */
 const LOOKALIKES: Readonly<Record<string, string>> = {
@@ -53,7 +51,7 @@ const PLAIN = /^[\t\n\r -~]*$/;
 /** NFKC, without what is invisible. */
 export function normalise(text: string): string {
   if (PLAIN.test(text)) return text;
-  return text.normalize("NFKC").replaceAll(INVISIBLE, "");
+  return text.normalize("NFKC").replaceAll(HIDDEN, "");
 }
 
 /** Lower case with look-alike letters as Latin ones: for patterns. */
@@ -73,21 +71,7 @@ export function fold(text: string): string {
   return normalise(text).toLowerCase().replaceAll(/[^\p{L}\p{N}]+/gu, "");
 }
 
-/**
- * A text with everything invisible spelled out, for a person who is to decide
- * on it: what is shown is what is there. Line breaks and tabs stay.
- */
-export function visible(text: string): string {
-  return text.replaceAll(
-    INVISIBLE,
-    (char) =>
-      `⟨U+${
-        (char.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, "0")
-      }⟩`,
-  ).replaceAll("\r", "⟨U+000D⟩");
-}
-
 /** How many characters {@linkcode normalise} would take out. */
 export function invisibleCount(text: string): number {
-  return text.match(INVISIBLE)?.length ?? 0;
+  return text.match(HIDDEN)?.length ?? 0;
 }

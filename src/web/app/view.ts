@@ -6,6 +6,7 @@
  *
  * @module
  */
+export { visible } from "../../core/hidden.ts";
 
 /** An element with attributes and children. */
 export function el<K extends keyof HTMLElementTagNameMap>(
@@ -30,16 +31,6 @@ export function button(
   const node = el("button", { type: "button", ...attributes }, text);
   node.addEventListener("click", act);
   return node;
-}
-
-/** Control and direction-changing characters, made visible. */
-export function visible(text: string): string {
-  return text.replaceAll(
-    // deno-lint-ignore no-control-regex
-    /[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g,
-    (char) =>
-      `\\u{${char.codePointAt(0)?.toString(16).padStart(4, "0") ?? ""}}`,
-  );
 }
 
 /** A text with its fenced blocks of code set apart; they scroll sideways. */
