@@ -5,7 +5,7 @@
 import type { TokenRequest } from "../../src/auth/tokens.ts";
 import { silentLog } from "../../src/core/log.ts";
 import { Secret } from "../../src/core/secret.ts";
-import { systemClock } from "../../src/core/time.ts";
+import { type Clock, systemClock } from "../../src/core/time.ts";
 import { type House, openHouse } from "../../src/house.ts";
 import type { LogRing } from "../../src/ops/log_ring.ts";
 import { Settings } from "../../src/settings.ts";
@@ -22,10 +22,14 @@ export interface RealHouseOptions {
   gateway?: Record<string, unknown>;
   /** Providers beside the two. */
   providers?: Record<string, unknown>;
+  clock?: Clock;
+  posture?: Parameters<typeof openHouse>[0]["posture"];
   logs?: LogRing;
   /** Where its state is; without it, a folder that goes with it. */
   stateDir?: string;
 }
+
+const SANDBOX_OFF = { tried: 0, refused: 0, sandboxOff: true, grants: {} };
 
 /** An open house and its vendors. */
 export interface RealHouse extends AsyncDisposable {
@@ -87,7 +91,7 @@ export async function openRealHouse(
       settings: settings({}),
       stateDir,
       env: { get: () => undefined },
-      clock: systemClock,
+      clock: options.clock ?? systemClock,
       log: silentLog,
       logs: options.logs,
       beforeListening: async (tokens) => {
@@ -99,7 +103,7 @@ export async function openRealHouse(
         });
         owner = made.token;
       },
-      posture: { tried: 0, refused: 0, sandboxOff: true, grants: {} },
+      posture: options.posture ?? SANDBOX_OFF,
     }),
   );
   const closing = opening.move();
