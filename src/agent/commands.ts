@@ -31,11 +31,16 @@ export interface CommandContext {
   why(): string | undefined;
 }
 
+/** What a command does to the turns that came before it: ends or sets them. */
+export type TurnEffect = "ends" | "sets";
+
 /** One command. */
 interface Command {
   usage: string;
   about: string;
   scope: Scope;
+  /** Absent when it leaves them alone, or waits for its place behind them. */
+  onTurns?: TurnEffect;
   run(rest: string, context: CommandContext): Promise<string> | string;
 }
 
@@ -141,6 +146,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     usage: "/stop",
     about: "stop what runs in this session",
     scope: "chat",
+    onTurns: "ends",
     run: (_, context) => {
       const stopped = context.abort();
       return stopped.length === 0 ? "Nothing was running." : "Stopped.";
@@ -150,6 +156,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     usage: "/new",
     about: "begin anew; what was said is put away",
     scope: "chat",
+    onTurns: "ends",
     run: async (_, { operate, sessionKey: key }) => {
       const done = await operate("sessions.reset", { key, reason: "new" });
       return done.archivedKey === undefined
@@ -161,6 +168,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     usage: "/reset",
     about: "the same, and model, thinking and queue mode are the agent's again",
     scope: "chat",
+    onTurns: "ends",
     run: async (_, { operate, sessionKey: key }) => {
       const done = await operate("sessions.reset", { key, reason: "reset" });
       return done.archivedKey === undefined
@@ -172,6 +180,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     usage: "/clean",
     about: "go on from before the first text of strangers",
     scope: "chat",
+    onTurns: "ends",
     run: async (_, { operate, sessionKey: key }) => {
       const done = await operate("sessions.clean", { key });
       return done.archivedKey === undefined
@@ -198,6 +207,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     usage: "/model [PROVIDER:MODEL|default]",
     about: "the model of this conversation",
     scope: "chat",
+    onTurns: "sets",
     run: async (rest, { operate, status, sessionKey: key }) => {
       if (rest === "") return await status();
       const model = toSetting(rest);
@@ -211,6 +221,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     usage: "/think off|minimal|low|medium|high|xhigh|default",
     about: "how hard the model thinks here",
     scope: "chat",
+    onTurns: "sets",
     run: async (rest, { operate, sessionKey: key }) => {
       const thinkingLevel = toSetting(rest);
       await operate("sessions.patch", { key, thinkingLevel });
@@ -221,6 +232,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     usage: "/queue queue|steer|replace|collect",
     about: "what a message does while a turn runs",
     scope: "chat",
+    onTurns: "sets",
     run: queue,
   },
   compact: {
@@ -280,6 +292,11 @@ export function findCommand(
   return Object.hasOwn(COMMANDS, name)
     ? { name, rest: match?.[2]?.trim() ?? "" }
     : undefined;
+}
+
+/** What a command does to the turns before it. */
+export function turnEffect(name: string): TurnEffect | undefined {
+  return COMMANDS[name]?.onTurns;
 }
 
 /** Runs a command; its answer is the program's own words. */

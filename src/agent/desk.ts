@@ -39,6 +39,7 @@ import { Operations } from "./sessions/operations.ts";
 import { Pasts } from "./context/pasts.ts";
 import { Holders, isPlain, Waiting } from "./queue.ts";
 import { payerOf } from "./metered.ts";
+import { resumeOrder } from "./resuming.ts";
 import { Rings } from "./ring.ts";
 import { agentFor, sessionKeyFor, type Whence } from "./route.ts";
 import { TranscriptSearch } from "./sessions/search.ts";
@@ -54,6 +55,9 @@ import type {
 
 /** Outcomes kept in memory for `wait`; older ones are read from the store. */
 const OUTCOMES_MAX = 1_000;
+
+/** How long a restart waits for a command that turns wait for. */
+const RESUMED_MS = 10_000;
 
 /** The one implementation of {@linkcode Turns}. */
 export class AgentDesk implements Turns {
@@ -613,22 +617,49 @@ export class AgentDesk implements Turns {
 
   async #resumeAll(): Promise<number> {
     const open = await this.#deps.store.runs.open();
-    for (const stored of open) {
-      if (this.#isStopping) break; // the rest is stored: the next start's
-      try {
-        await this.#resumeOne(stored);
-      } catch (error) {
-        // It stays open. One that cannot be taken up must not keep the others.
-        this.#deps.log("error", "turn.not_resumed", {
-          runId: stored.id,
-          error: errorText(error),
-        });
-      }
-    }
+    // Each session by itself: what one waits for is never another's.
+    const bySession = Map.groupBy(open, ({ sessionKey }) => sessionKey);
+    await Promise.all(
+      [...bySession.values()].map((runs) => this.#resumeSession(runs)),
+    );
     return open.length;
   }
 
-  async #resumeOne(stored: Run): Promise<void> {
+  async #resumeSession(runs: readonly Run[]): Promise<void> {
+    let held = Promise.withResolvers<void>();
+    for (const { run, as } of resumeOrder(runs)) {
+      if (this.#isStopping) return; // the rest is stored: the next start's
+      try {
+        const active = await this.#resumeOne(
+          run,
+          as === "held" ? held.promise : undefined,
+        );
+        if (as === "first") await this.#settled(active);
+      } catch (error) {
+        // It stays open. One that cannot be taken up must not keep the others.
+        this.#deps.log("error", "turn.not_resumed", {
+          runId: run.id,
+          error: errorText(error),
+        });
+      }
+      if (as !== "first") continue;
+      // What it did not end goes on.
+      held.resolve();
+      held = Promise.withResolvers();
+    }
+    held.resolve();
+  }
+
+  /** Waits for a run's end, but not for ever: others wait behind it. */
+  async #settled(active: ActiveRun): Promise<void> {
+    const done = new AbortController();
+    const late = this.#deps.clock.sleep(RESUMED_MS, done.signal)
+      .catch(() => {});
+    await Promise.race([active.done.promise, late]);
+    done.abort();
+  }
+
+  async #resumeOne(stored: Run, held?: Promise<void>): Promise<ActiveRun> {
     const session = await this.#deps.store.sessions.find(stored.sessionKey);
     const run: Run = { ...stored, resumes: stored.resumes + 1 };
     const { turnMs } = this.#deps.settings().limits;
@@ -639,7 +670,7 @@ export class AgentDesk implements Turns {
       const of = session ??
         { ...lostSession(run), owner: active.view.principal };
       await this.#launch(active, this.#commands.retake(run, of));
-      return;
+      return active;
     }
     const taken: Taken = {
       run,
@@ -650,8 +681,10 @@ export class AgentDesk implements Turns {
       settings: this.#deps.settings(),
       deadline,
       acceptRows: [],
+      ...(held === undefined ? {} : { held }),
     };
     await this.#launch(active, takeTurn(taken, this.#rooms));
+    return active;
   }
 
   /** No new turns from here on. */

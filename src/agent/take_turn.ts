@@ -8,6 +8,7 @@
  */
 import type { Authority } from "../core/authority.ts";
 import { AppError, errorText } from "../core/errors.ts";
+import { unlessAborted } from "../core/time.ts";
 import { checkModel } from "../guard/admission.ts";
 import { PUBLIC_OWNER } from "../core/label.ts";
 import {
@@ -72,6 +73,8 @@ export interface Taken {
   request?: TurnRequest;
   /** Told, before `accepted`, that the turn has to wait. */
   onQueued?(): void;
+  /** A resumed turn goes on when this is over, or ends with its deadline. */
+  held?: Promise<unknown>;
 }
 
 /** The parts of a new turn's user message. */
@@ -350,6 +353,9 @@ async function* runTurn(
   const sender = senderOf(taken.run);
   try {
     if (taken.request === undefined) await assertResumable(turn);
+    if (taken.held !== undefined) {
+      await unlessAborted(taken.held, deadline.signal);
+    }
     await takeAlong(turn, { desk, sender, mode: "collect" });
     const running = {
       turn,

@@ -10,6 +10,7 @@
  */
 import { z } from "zod";
 import { Integrity, meetIntegrity } from "./label.ts";
+import { fullModel } from "./model.ts";
 
 /** Everything that can be asked for at a door. */
 export const Scope = z.enum([
@@ -193,7 +194,8 @@ export class Authority {
     return isAllowed(this.#record.agents, id);
   }
   allowsModel(id: string): boolean {
-    return isAllowed(this.#record.models, id);
+    const { models } = this.#record;
+    return models === "any" || isAllowed(models.map(fullModel), fullModel(id));
   }
   allowsTool(name: string): boolean {
     return isAllowed(this.#record.tools, name);

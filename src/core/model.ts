@@ -183,3 +183,9 @@ export function splitModel(
     ? undefined
     : { provider: match[1] ?? "", model: match[2] ?? "" };
 }
+
+/** A model's full name as it is compared: with a colon, however it was written. */
+export function fullModel(name: string): string {
+  const split = splitModel(name);
+  return split === undefined ? name : `${split.provider}:${split.model}`;
+}

@@ -60,6 +60,22 @@ export function limitSignal(
   };
 }
 
+/** What a promise comes to, or the signal's reason when it aborts first. */
+export async function unlessAborted<T>(
+  wait: Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  const gone = Promise.withResolvers<never>();
+  const onAbort = () => gone.reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  try {
+    return await Promise.race([wait, gone.promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
 /**
  * Does something again and again until the signal aborts. One failure is told
  * and does not end it: what is done now and then must be done the next time.

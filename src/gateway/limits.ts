@@ -99,6 +99,8 @@ export const GATEWAY_LIMITS = {
   passThroughBurst: 5_000,
   /** Identities whose buckets are remembered; the fullest is forgotten. */
   identitiesMax: 4_096,
+  /** How long `chat.abort` waits for the ends of what it stops to be stored. */
+  abortWaitMs: 5_000,
   /** Goodbye: close frames, then the server itself. */
   closeMs: 300,
   shutdownMs: 1_000,

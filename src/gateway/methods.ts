@@ -326,16 +326,19 @@ class Work {
     return run;
   }
 
+  /** Stops, and answers when the ends are stored: a crash does not undo it. */
   async abort(
     params: Params<"chat.abort">,
-    caller: Caller,
+    { caller, signal }: MethodCall,
   ): Promise<MethodOutput<"chat.abort">> {
-    const { turns, agents } = this.#on.deps;
+    const { deps: { turns, agents }, limits: { abortWaitMs } } = this.#on;
     const key = await caller.toKey(params.sessionKey, agents().defaultId);
     const runIds = params.runId === undefined ? turns.abort(key) : turns.abort(
       (await this.run(params.runId, caller)).sessionKey,
       params.runId,
     );
+    const wait = { timeoutMs: abortWaitMs, signal };
+    await Promise.all(runIds.map((runId) => turns.wait(runId, wait)));
     return { ok: true, aborted: runIds.length > 0, runIds };
   }
 
@@ -425,7 +428,7 @@ export function makeHandlers(on: MethodDeps): Handlers {
       return { runId, status };
     },
     "chat.history": (params, { caller }) => work.history(params, caller),
-    "chat.abort": (params, { caller }) => work.abort(params, caller),
+    "chat.abort": (params, call) => work.abort(params, call),
     "sessions.list": async (params, { caller }) => {
       const sessions = await work.sessions(params, caller);
       return { ts: deps.clock.now(), count: sessions.length, sessions };

@@ -29,6 +29,21 @@ export interface NodeReach {
   }): Promise<{ payloadJSON: string | null }>;
 }
 
+type Listed = Awaited<ReturnType<NodeReach["list"]>>[number];
+
+/** @throws {AppError} `not_found`; `bad_input` for a name that several have */
+function findNode(all: readonly Listed[], node: string): Listed {
+  const fitting = all.filter((one) => one.id === node || one.name === node);
+  const [found] = fitting;
+  if (found !== undefined && fitting.length === 1) return found;
+  throw found === undefined
+    ? new AppError("not_found", `There is no node "${node}"`)
+    : new AppError(
+      "bad_input",
+      `Several nodes are called "${node}": say its id`,
+    );
+}
+
 /** Makes the tool. */
 export function nodeTool(nodes: NodeReach): Tool {
   return tool({
@@ -45,6 +60,14 @@ export function nodeTool(nodes: NodeReach): Tool {
     reach: "owner",
     result: { integrity: "untrusted", secrecy: "private" },
     destinations: [],
+    // A name can be another device's by the time the owner has answered.
+    plan: async ({ node, command }) => {
+      if (node === undefined || command === undefined) {
+        return { binding: "list", card: ["lists the paired devices"] };
+      }
+      const { id, name } = findNode(await nodes.list(), node);
+      return { binding: id, card: [`the device: ${name} (${id})`] };
+    },
     run: async ({ node, command, params }, context) => {
       const all = await nodes.list();
       if (node === undefined || command === undefined) {
@@ -54,18 +77,15 @@ export function nodeTool(nodes: NodeReach): Tool {
           }`
         ).join("\n");
       }
-      const fitting = all.filter((one) => one.id === node || one.name === node);
-      const [found] = fitting;
-      if (found === undefined || fitting.length > 1) {
+      const { id: nodeId } = findNode(all, node);
+      if (context.plan !== undefined && context.plan !== nodeId) {
         throw new AppError(
-          found === undefined ? "not_found" : "bad_input",
-          found === undefined
-            ? `There is no node "${node}"`
-            : `Several nodes are called "${node}": say its id`,
+          "conflict",
+          `"${node}" is another device now than the owner was asked about`,
         );
       }
       const { payloadJSON } = await nodes.invoke({
-        nodeId: found.id,
+        nodeId,
         command,
         ...(params === undefined ? {} : { params }),
         idempotencyKey: crypto.randomUUID(),

@@ -63,7 +63,7 @@ export function ownerAuthority(
 
 /** What a test may set. */
 export interface FakeHouseOptions {
-  isLive?: () => boolean;
+  isLive?(record: AuthorityRecord): boolean;
   steps?: readonly Step[];
   forever?: Step;
   limits?: Partial<AgentLimits>;

@@ -1,12 +1,14 @@
 /** Promise 10: a chat command that was acknowledged is done, kill -9 or not. */
 import assert from "node:assert/strict";
-import { fakeHouse, request } from "../fakes/house.ts";
+import { FakeClient } from "../fakes/gateway_house.ts";
+import { openRealHouse } from "../fakes/real_house.ts";
+import { type FakeHouse, fakeHouse, request } from "../fakes/house.ts";
 import { Gate, says } from "../fakes/models.ts";
 
 const KEY = "agent:main:main";
 
-/** Runs a house up to the command's acknowledgement; the command's run. */
-async function killed(dir: string, command: string): Promise<string> {
+/** Runs a house up to the last acknowledgement; the runs of what was said. */
+async function killedAfter(dir: string, texts: string[]): Promise<string[]> {
   const child = new Deno.Command(Deno.execPath(), {
     args: [
       "run",
@@ -15,14 +17,19 @@ async function killed(dir: string, command: string): Promise<string> {
       "--frozen",
       new URL("10_killed_command.ts", import.meta.url).href,
       dir,
-      command,
+      ...texts,
     ],
     stdout: "piped",
     stderr: "piped",
   });
   const { stdout, stderr, signal } = await child.output();
   assert.equal(signal, "SIGKILL", new TextDecoder().decode(stderr));
-  return new TextDecoder().decode(stdout).trim();
+  return new TextDecoder().decode(stdout).trim().split("\n");
+}
+
+async function killed(dir: string, command: string): Promise<string> {
+  const [runId = ""] = await killedAfter(dir, [command]);
+  return runId;
 }
 
 async function inDir(story: (dir: string) => Promise<void>): Promise<void> {
@@ -104,4 +111,125 @@ Deno.test("10: the same command twice is one, and has its answer after a restart
     const outcome = await house.desk.wait(runId, { timeoutMs: 1_000 });
     assert.match(outcome?.reply ?? "", /^You are owner/);
   });
+});
+
+/** The texts a model was asked with last, call by call. */
+function asked({ models }: FakeHouse): (string | undefined)[] {
+  return models.requests.map(({ messages }) =>
+    messages.at(-1)?.parts.map((part) => part.kind === "text" ? part.text : "")
+      .join("")
+  );
+}
+
+async function isOver(house: FakeHouse, runId = "") {
+  const outcome = await house.desk.wait(runId, { timeoutMs: 10_000 });
+  return { reason: outcome?.reason, reply: outcome?.reply };
+}
+
+Deno.test("10: an acknowledged /stop comes before a model that answers at once, and ends only what was before it", async () => {
+  await inDir(async (dir) => {
+    const [queued, stop, later] = await killedAfter(dir, [
+      "queued before",
+      "/stop",
+      "said after",
+    ]);
+    await using house = await fakeHouse({ dir, forever: says("went on") });
+    const open = await house.store.runs.open();
+    assert.equal(open.length, 4, "something was over before it was killed");
+    await house.desk.resume();
+    assert.deepEqual(await isOver(house, open[0]?.id), {
+      reason: "cancelled",
+      reply: "",
+    });
+    assert.equal((await isOver(house, queued)).reason, "cancelled");
+    assert.equal((await isOver(house, stop)).reply, "Stopped.");
+    assert.deepEqual(await isOver(house, later), {
+      reason: "done",
+      reply: "went on",
+    });
+    assert.deepEqual(asked(house), ["said after"]);
+    assert.deepEqual(await house.store.runs.open(), []);
+  });
+});
+
+Deno.test("10: what came after an acknowledged /new is said in the new conversation", async () => {
+  await inDir(async (dir) => {
+    const [begin, later] = await killedAfter(dir, ["/new", "said after"]);
+    await using house = await fakeHouse({ dir, forever: says("went on") });
+    const before = await house.store.sessions.find(KEY);
+    await house.desk.resume();
+    assert.match((await isOver(house, begin)).reply ?? "", /^A new conv/);
+    assert.equal((await isOver(house, later)).reply, "went on");
+    const after = await house.store.sessions.find(KEY);
+    assert.notEqual(after?.id, before?.id);
+    assert.equal(after?.seq, 2, "one question and its answer");
+    const [only] = house.models.requests;
+    assert.equal(only?.messages.length, 1, "nothing of before is shown");
+  });
+});
+
+Deno.test("10: an acknowledged /model is set before the turns that wait go on", async () => {
+  await inDir(async (dir) => {
+    const [, set, later] = await killedAfter(dir, [
+      "queued before",
+      "/model fake:2",
+      "said after",
+    ]);
+    await using house = await fakeHouse({ dir, forever: says("went on") });
+    await house.desk.resume();
+    assert.match((await isOver(house, set)).reply ?? "", /^fake:2 answers/);
+    assert.equal((await isOver(house, later)).reply, "went on");
+    assert.deepEqual([...new Set(house.models.names)], ["fake:2"]);
+  });
+});
+
+Deno.test("10: a turn goes on when the command that would end it may not be done any more", async () => {
+  await inDir(async (dir) => {
+    const [stop] = await killedAfter(dir, ["as:tok_gone /stop"]);
+    await using house = await fakeHouse({
+      dir,
+      forever: says("went on"),
+      isLive: ({ credential }) => credential !== "tok_gone",
+    });
+    const [turn] = await house.store.runs.open();
+    await house.desk.resume();
+    assert.equal((await isOver(house, stop)).reason, "interrupted");
+    assert.equal((await isOver(house, turn?.id)).reply, "went on");
+  });
+});
+
+Deno.test("10: chat.abort is acknowledged when the ends are stored", async () => {
+  const asked = Promise.withResolvers<void>();
+  await using house = await openRealHouse({
+    script: () => {
+      asked.resolve();
+      return { hang: true };
+    },
+  });
+  using owner = new FakeClient(`${house.url.replace("http", "ws")}/ws`);
+  await owner.connect({ auth: { token: house.owner } });
+  const { payload: { runId } } = await owner.call("chat.send", {
+    sessionKey: "main",
+    message: "go",
+    idempotencyKey: "1",
+  });
+  await asked.promise;
+  const { store } = house.house;
+  const commit = store.journal.commit.bind(store.journal);
+  const held = Promise.withResolvers<void>();
+  store.journal.commit = async (rows) => {
+    await held.promise;
+    await commit(rows);
+  };
+  let isAnswered = false;
+  const stopping = owner.call("chat.abort", { sessionKey: "main" })
+    .finally(() => isAnswered = true);
+  await owner.call("health");
+  await owner.call("health");
+  const isEarly = isAnswered;
+  held.resolve();
+  assert.equal(isEarly, false, "nothing is stored yet");
+  const { payload } = await stopping;
+  assert.deepEqual(payload, { ok: true, aborted: true, runIds: [runId] });
+  assert.deepEqual(await store.runs.open(), []);
 });

@@ -1,13 +1,24 @@
 /**
  * A house that kills itself the moment a chat command is acknowledged: run by
- * the test beside it. Arguments: the state directory, the command.
+ * the test beside it. Arguments: the state directory, and what is said after a
+ * turn began. Prints the run of each.
  */
 import { z } from "zod";
+import type { Journal } from "../../src/store/journal.ts";
 import { tool } from "../../src/core/tool.ts";
-import { fakeHouse, request } from "../fakes/house.ts";
+import { fakeHouse, ownerAuthority, request } from "../fakes/house.ts";
 import { calls, says } from "../fakes/models.ts";
 
-async function main(dir: string, command: string): Promise<void> {
+/** From here on nothing is stored but what is acknowledged by it. */
+function storeOnlyAcceptance(journal: Journal): void {
+  const commit = journal.commit.bind(journal);
+  journal.commit = async (rows) => {
+    const isAcceptance = rows.some(({ key }) => key[0] === "inbound");
+    return await (isAcceptance ? commit(rows) : new Promise<void>(() => {}));
+  };
+}
+
+async function main(dir: string, texts: readonly string[]): Promise<void> {
   const begun = Promise.withResolvers<void>();
   const house = await fakeHouse({
     dir,
@@ -29,9 +40,17 @@ async function main(dir: string, command: string): Promise<void> {
   await house.say("hello");
   await house.desk.start(request("and now wait"));
   await begun.promise;
-  const { runId } = await house.desk.start(request(command));
-  console.log(runId);
+  const say = async (said: string): Promise<string> => {
+    const [, credential = "tok_owner", text = ""] =
+      /^(?:as:(\S+) )?(.*)$/.exec(said) ?? [];
+    const authority = ownerAuthority({ credential });
+    return (await house.desk.start(request(text, { authority }))).runId;
+  };
+  for (const text of texts) {
+    if (/(^| )\//.test(text)) storeOnlyAcceptance(house.store.journal);
+    console.log(await say(text));
+  }
   Deno.kill(Deno.pid, "SIGKILL");
 }
 
-if (import.meta.main) main(Deno.args[0] ?? "", Deno.args[1] ?? "");
+if (import.meta.main) main(Deno.args[0] ?? "", Deno.args.slice(1));

@@ -151,6 +151,7 @@ type Row = [
 
 const onlyWork = { scopes: ["write"], agents: ["work"] };
 const onlyGpt = { scopes: ["write"], models: ["openai:gpt-test"] };
+const onlySlash = { scopes: ["write"], models: ["openai/gpt-test"] };
 const onlyTime = { scopes: ["write", "tools"], tools: ["current_time"] };
 const time = { tool: "current_time" };
 const list = { tool: "memory_list" };
@@ -182,6 +183,18 @@ const ROWS: readonly Row[] = [
   }],
   ["chat", onlyGpt, { headers: { "x-carapace-model": "openai:gpt-test" } }, {
     headers: { "x-carapace-model": "anthropic:claude-test" },
+  }],
+  ["chat", onlyGpt, { headers: { "x-carapace-model": "openai/gpt-test" } }, {
+    headers: { "x-carapace-model": "anthropic/claude-test" },
+  }],
+  ["responses", onlySlash, {
+    headers: { "x-openclaw-model": "openai/gpt-test" },
+  }, { headers: { "x-openclaw-model": "anthropic/claude-test" } }],
+  ["chat", onlySlash, { model: "openai:gpt-test" }, {
+    model: "anthropic:claude-test",
+  }],
+  ["ws", onlySlash, { model: "openai/gpt-test" }, {
+    model: "anthropic/claude-test",
   }],
   ["messages", onlyGpt, {
     headers: { "x-openclaw-model": "openai:gpt-test" },

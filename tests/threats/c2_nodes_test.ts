@@ -380,3 +380,56 @@ Deno.test("the agent reaches a node by a decided call; what it says is untrusted
     while (await named(owner) !== undefined) await owner.call("health", {});
   });
 });
+
+Deno.test("C2: an approval is for the device that was asked about, whatever bears its name later", async () => {
+  await using house = await openRealHouse({
+    settings: { guard: { policy: [{ tool: "node_invoke", verdict: "ask" }] } },
+  });
+  using owner = await join(house, house.owner);
+  const first = await pair(house, owner);
+  const second = await pair(house, owner);
+  using node = first.node;
+  using other = second.node;
+  const rename = (nodeId: string, displayName: string) =>
+    owner.call("node.rename", { nodeId, displayName });
+  const known = new Set<string>();
+  const ask = async () => {
+    const asked = owner.call("tools.invoke", {
+      name: "node_invoke",
+      args: { node: "Phone", command: "camera.snap" },
+    });
+    const { id, request } = await owner.event(
+      "exec.approval.requested",
+      ({ id }) => !known.has(id),
+    );
+    known.add(id);
+    return { asked, id, card: request.card.join("\n") };
+  };
+  const isAsked = (one: FakeClient) =>
+    one.frames.some((f) => f.event === "node.invoke.request");
+  await rename(first.device.id, "Phone");
+  const { asked, id, card } = await ask();
+  assert.ok(card.includes(first.device.id), card);
+  await rename(first.device.id, "Old phone");
+  await rename(second.device.id, "Phone");
+  await owner.call("exec.approval.resolve", { id, decision: "allow-once" });
+  const { payload } = await asked;
+  assert.equal(payload.ok, false, JSON.stringify(payload));
+  assert.match(JSON.stringify(payload), /not what the owner was asked about/);
+  assert.ok(!isAsked(node) && !isAsked(other));
+  // The one that bears it now is another question, and is asked when allowed.
+  const again = await ask();
+  assert.ok(again.card.includes(second.device.id), again.card);
+  await owner.call("exec.approval.resolve", {
+    id: again.id,
+    decision: "allow-once",
+  });
+  const request = await other.event("node.invoke.request");
+  await other.call("node.invoke.result", {
+    id: request.id,
+    nodeId: second.device.id,
+    ok: true,
+  });
+  assert.equal((await again.asked).payload.ok, true);
+  assert.ok(!isAsked(node));
+});

@@ -21,6 +21,7 @@ export const NODES = {
   resultCharsMax: 262_144,
   /** Answers kept for the same key, and for how long. */
   answersMax: 512,
+  answersCharsMax: 4_194_304,
   answerMs: 600_000,
 } as const;
 

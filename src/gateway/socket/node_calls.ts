@@ -51,6 +51,8 @@ interface Kept {
   question: string;
   answer: Promise<NodeAnswer>;
   at: number;
+  /** Of the answer as text; nothing while there is none. */
+  chars: number;
 }
 
 /** The calls of one gateway. */
@@ -62,6 +64,7 @@ export class NodeCalls {
   };
   readonly #pending = new Map<string, Pending>();
   readonly #kept = new Map<string, Kept>();
+  #keptChars = 0;
 
   constructor(on: {
     find(nodeId: string): NodeLink | undefined;
@@ -81,11 +84,7 @@ export class NodeCalls {
   async invoke(ask: NodeAsk): Promise<NodeAnswer> {
     const { nodeId, command, params, idempotencyKey, by } = ask;
     const now = this.#on.clock.now();
-    for (const [key, { at }] of this.#kept) {
-      const isOld = now - at > NODES.answerMs;
-      if (!isOld && this.#kept.size < NODES.answersMax) break;
-      this.#kept.delete(key);
-    }
+    this.#sweep(now);
     const key = JSON.stringify([by, idempotencyKey]);
     const question = canonicalJson([nodeId, command, params ?? null]);
     const before = this.#kept.get(key);
@@ -97,8 +96,31 @@ export class NodeCalls {
       );
     }
     const answer = this.#ask(ask, this.#check(ask));
-    this.#kept.set(key, { question, answer, at: now });
-    return await answer;
+    this.#sweep(now, 1);
+    const kept: Kept = { question, answer, at: now, chars: question.length };
+    this.#kept.set(key, kept);
+    this.#keptChars += kept.chars;
+    const given = await answer;
+    // It may have been forgotten while it was waited for.
+    if (this.#kept.get(key) === kept) {
+      const chars = given.payloadJSON?.length ?? 0;
+      kept.chars += chars;
+      this.#keptChars += chars;
+      this.#sweep(now);
+    }
+    return given;
+  }
+
+  /** Forgets answers that are old, too many or too long together; oldest first. */
+  #sweep(now: number, coming = 0): void {
+    const { answerMs, answersMax, answersCharsMax } = NODES;
+    for (const [key, { at, chars }] of this.#kept) {
+      const isFull = this.#kept.size + coming > answersMax ||
+        this.#keptChars > answersCharsMax;
+      if (!isFull && now - at <= answerMs) break;
+      this.#kept.delete(key);
+      this.#keptChars -= chars;
+    }
   }
 
   /** @throws {AppError} when the node may not be asked this, now */

@@ -152,8 +152,7 @@ export async function toTurnRequest(
 
 /** As a caller names it, at whichever door. @throws {AppError} `forbidden` */
 export function checkModelHere(caller: Caller, model: string): void {
-  const full = model.replace(/^([^:/]+)\//, "$1:");
-  checkModelChoice(caller.authority, full);
+  checkModelChoice(caller.authority, model);
 }
 
 const FAILURE = {
