@@ -19,9 +19,9 @@ import {
   showDestination,
 } from "../core/channel.ts";
 import { AppError, errorText } from "../core/errors.ts";
-import { joinAll } from "../core/label.ts";
+import { joinAll, type Label } from "../core/label.ts";
 import type { Log } from "../core/log.ts";
-import { type Clock, limitSignal } from "../core/time.ts";
+import { type Clock, limitSignal, unlessAborted } from "../core/time.ts";
 import type { Audit } from "../store/audit.ts";
 import type { Journal, Row } from "../store/journal.ts";
 import {
@@ -87,6 +87,25 @@ export interface CourierDeps {
 /** How a message came out of one try. */
 type Change = Parameters<Outbox["change"]>[1];
 
+/** Where a row is. */
+interface Place {
+  lane: string;
+  seq: number;
+}
+
+function placeKey({ lane, seq }: Place): string {
+  return `${seq} ${lane}`;
+}
+
+/** A row that is marked as being sent, and how. */
+interface Begun {
+  row: OutboxRow;
+  channel: Channel;
+  pieces: readonly string[];
+  cut: NonNullable<OutboxRow["cut"]>;
+  label: Label;
+}
+
 /** A destination that is being served. */
 interface Serving {
   wake: AbortController;
@@ -103,6 +122,8 @@ export class Courier implements AsyncDisposable {
   readonly #stack = new DisposableStack();
   readonly #waiting: (() => void)[] = [];
   readonly #counts = new Map<string, number>();
+  /** Rows whose next state is being chosen: one looks and stores at a time. */
+  readonly #changing = new Map<string, Promise<void>>();
   #sending = 0;
   #kept: number | undefined;
   #isStarted = false;
@@ -291,12 +312,45 @@ export class Courier implements AsyncDisposable {
     return next;
   }
 
+  /** Looks at a row and stores what follows, with nobody in between. */
+  async #alone<T>(
+    at: Place,
+    act: (row: OutboxRow | undefined) => Promise<T>,
+  ): Promise<T> {
+    const key = placeKey(at);
+    const before = this.#changing.get(key);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#changing.set(key, promise);
+    try {
+      await before;
+      return await act(await this.#deps.outbox.find(at.lane, at.seq));
+    } finally {
+      resolve();
+      if (this.#changing.get(key) === promise) this.#changing.delete(key);
+    }
+  }
+
   async #sendHead(
     lane: Lane,
     { seq, force }: { seq: number; force: boolean },
   ): Promise<void> {
+    const begun = await this.#alone(
+      { lane: lane.key, seq },
+      (row) => this.#beginHead(lane, { row, seq, force }),
+    );
+    if (begun !== undefined) await this.#sendRow(begun);
+  }
+
+  /** What is to be sent now, marked so; nothing when there is nothing. */
+  async #beginHead(
+    lane: Lane,
+    { row, seq, force }: {
+      row: OutboxRow | undefined;
+      seq: number;
+      force: boolean;
+    },
+  ): Promise<Begun | undefined> {
     const { outbox, journal, channels, clock } = this.#deps;
-    const row = await outbox.find(lane.key, seq);
     if (row === undefined || !isPending(row.state)) {
       await journal.commit([outbox.leftover(lane, seq)]);
       return;
@@ -313,7 +367,7 @@ export class Courier implements AsyncDisposable {
       await this.#postpone(row, { ms: OUTBOX.awayMs, why });
       return;
     }
-    await this.#sendRow(row, channel);
+    return await this.#begin(row, channel);
   }
 
   /** A try that nobody saw the end of. */
@@ -324,7 +378,7 @@ export class Courier implements AsyncDisposable {
     } else await this.#giveUp(row, { state: "unknown", why });
   }
 
-  async #sendRow(before: OutboxRow, channel: Channel): Promise<void> {
+  async #begin(before: OutboxRow, channel: Channel): Promise<Begun> {
     const { destination } = before;
     const can = channel.capabilities(destination.account);
     const text = before.parts.map((part) => part.text).join("");
@@ -343,11 +397,18 @@ export class Courier implements AsyncDisposable {
       sent: before.cut?.sent ?? 0,
       idempotent: can.idempotent,
     };
-    let row = await this.#commit(before, {
+    const row = await this.#commit(before, {
       state: "sending",
       attempts: before.attempts + 1,
       cut,
     });
+    return { row, channel, pieces, cut, label };
+  }
+
+  async #sendRow(begun: Begun): Promise<void> {
+    const { channel, pieces, cut, label } = begun;
+    const { destination } = begun.row;
+    let { row } = begun;
     let messageId: string | undefined;
     try {
       for (let n = cut.sent; n < pieces.length; n++) {
@@ -383,18 +444,7 @@ export class Courier implements AsyncDisposable {
   ): Promise<Delivered> {
     using limit = limitSignal(this.#ending.signal, OUTBOX.sendMs);
     const { signal } = limit;
-    const gone = Promise.withResolvers<never>();
-    const onGone = () => gone.reject(signal.reason);
-    signal.addEventListener("abort", onGone, { once: true });
-    if (signal.aborted) onGone();
-    try {
-      return await Promise.race([
-        channel.send({ ...piece, signal }),
-        gone.promise,
-      ]);
-    } finally {
-      signal.removeEventListener("abort", onGone);
-    }
+    return await unlessAborted(channel.send({ ...piece, signal }), signal);
   }
 
   async #failed(row: OutboxRow, error: unknown): Promise<void> {
@@ -461,12 +511,20 @@ export class Courier implements AsyncDisposable {
     }
     this.#kept = kept.length;
     kept.sort((a, b) => a.updatedAt - b.updatedAt);
-    for (const { id, row } of kept.slice(0, -OUTBOX.keptMax)) {
-      const fields = { id, why: "too many" };
-      await journal.commit([
-        ...outbox.drop(row),
-        audit.row({ event: "outbox.dropped", fields }),
-      ]);
+    for (
+      const { id, row: { destination, seq } } of kept.slice(0, -OUTBOX.keptMax)
+    ) {
+      const at = { lane: destinationKey(destination), seq };
+      // Not waited for: somebody is doing something with it.
+      if (this.#changing.has(placeKey(at))) continue;
+      await this.#alone(at, async (row) => {
+        if (row === undefined || isPending(row.state)) return;
+        const fields = { id, why: "too many" };
+        await journal.commit([
+          ...outbox.drop(row),
+          audit.row({ event: "outbox.dropped", fields }),
+        ]);
+      });
       this.#kept--;
     }
   }
@@ -477,38 +535,58 @@ export class Courier implements AsyncDisposable {
   async get(id: string): Promise<OutboxRow> {
     const row = await this.#deps.outbox.byId(id);
     if (row !== undefined) return row;
-    throw new AppError("not_found", `There is no message "${id}" to be sent`, {
-      hint: "See: carapace outbox list; what was sent is not kept",
+    throw notThere(id);
+  }
+
+  /**
+   * Does something to a message as it stands now, and not while it is sent.
+   *
+   * @throws {AppError} `not_found`, `conflict`
+   */
+  async #changeIdle<T>(
+    id: string,
+    act: (row: OutboxRow) => Promise<T>,
+  ): Promise<T> {
+    const { destination, seq } = await this.get(id);
+    const lane = destinationKey(destination);
+    return await this.#alone({ lane, seq }, async (row) => {
+      if (row === undefined) throw notThere(id);
+      if (row.state === "sending" || row.state === "streaming") {
+        throw new AppError("conflict", `"${id}" is being sent now`);
+      }
+      return await act(row);
     });
   }
 
   /** Sends again what is dead or unknown, or at once what waits. */
   async retry(id: string, by: string): Promise<OutboxRow> {
     const { clock, audit } = this.#deps;
-    const row = await this.get(id);
-    if (row.state === "sending" || row.state === "streaming") {
-      throw new AppError("conflict", `"${id}" is being sent now`);
-    }
-    const { lastError: _, ...rest } = row;
-    const change = { state: "queued" as const, attempts: 0, due: clock.now() };
-    const next = await this.#commit(rest, change, [
-      audit.row({ event: "outbox.retried", fields: { id, by } }),
-    ]);
-    this.#wake(destinationKey(row.destination));
+    const next = await this.#changeIdle(
+      id,
+      async ({ lastError: _, ...row }) => {
+        const change = {
+          state: "queued" as const,
+          attempts: 0,
+          due: clock.now(),
+        };
+        return await this.#commit(row, change, [
+          audit.row({ event: "outbox.retried", fields: { id, by } }),
+        ]);
+      },
+    );
+    this.#wake(destinationKey(next.destination));
     return next;
   }
 
   /** Forgets a message. Its key stays taken. */
   async drop(id: string, by: string): Promise<void> {
     const { outbox, journal, audit } = this.#deps;
-    const row = await this.get(id);
-    if (row.state === "sending" || row.state === "streaming") {
-      throw new AppError("conflict", `"${id}" is being sent now`);
-    }
-    await journal.commit([
-      ...outbox.drop(row),
-      audit.row({ event: "outbox.dropped", fields: { id, by } }),
-    ]);
+    await this.#changeIdle(id, async (row) => {
+      await journal.commit([
+        ...outbox.drop(row),
+        audit.row({ event: "outbox.dropped", fields: { id, by } }),
+      ]);
+    });
   }
 
   /** Begins nothing more, and waits for what is with a network. */
@@ -528,4 +606,10 @@ export class Courier implements AsyncDisposable {
     this.#stack[Symbol.dispose]();
     await Promise.all(this.#running);
   }
+}
+
+function notThere(id: string): AppError {
+  return new AppError("not_found", `There is no message "${id}" to be sent`, {
+    hint: "See: carapace outbox list; what was sent is not kept",
+  });
 }

@@ -262,3 +262,80 @@ Deno.test("pieces that are through are not sent again", async () => {
   assert.deepEqual(channel.shown.map(({ text }) => text[0]), ["a", "b", "c"]);
   assert.equal(new Set(channel.shown.map(({ key }) => key)).size, 3);
 });
+
+/** A message that a network cannot tell twice, given up; nobody waits for it. */
+async function givenUp(
+  story: (
+    given: ReturnType<typeof fakeCourier> & {
+      id: string;
+      channel: FakeChannel;
+    },
+  ) => Promise<void>,
+): Promise<void> {
+  const clock = new FakeClock();
+  await using store = await openMemory(clock);
+  const channel = new FakeChannel();
+  channel.after = () => {
+    throw new TypeError("connection reset");
+  };
+  await using fake = fakeCourier(store, { channel, clock });
+  fake.courier.start();
+  const { id } = await fake.courier.take(out("k"));
+  await fake.reached(id, "unknown");
+  channel.after = () => {};
+  await story({ ...fake, id, channel });
+  assert.deepEqual(await list(store), [], "nothing is left of it");
+}
+
+Deno.test("two who try again at once send once more, not twice", async () => {
+  await givenUp(async ({ courier, reached, id, channel }) => {
+    await Promise.allSettled([
+      courier.retry(id, "owner"),
+      courier.retry(id, "owner"),
+    ]);
+    await reached(id, "sent");
+    await assert.rejects(courier.retry(id, "owner"), { code: "not_found" });
+    assert.equal(channel.calls.length, 2);
+  });
+});
+
+Deno.test("what was dropped is not brought back by who tries again at once", async () => {
+  await givenUp(async ({ courier, id, channel }) => {
+    const [dropped, again] = await Promise.allSettled([
+      courier.drop(id, "owner"),
+      courier.retry(id, "owner"),
+    ]);
+    assert.equal(dropped.status, "fulfilled");
+    assert.equal(again.status === "rejected" && again.reason.code, "not_found");
+    assert.equal(channel.calls.length, 1);
+  });
+});
+
+Deno.test("a message that is being sent is neither dropped nor begun again", async () => {
+  const clock = new FakeClock();
+  await using store = await openMemory(clock);
+  const channel = new FakeChannel();
+  await using fake = fakeCourier(store, { channel, clock });
+  const { courier } = fake;
+  const { id } = await courier.take(out("k"));
+  const going = Promise.withResolvers<void>();
+  const arrived = Promise.withResolvers<void>();
+  channel.before = () => {
+    arrived.resolve();
+    return going.promise;
+  };
+  // They look before it is sent; what they do comes after.
+  const byId = store.outbox.byId.bind(store.outbox);
+  store.outbox.byId = async (id) => {
+    const row = await byId(id);
+    await arrived.promise;
+    return row;
+  };
+  const acts = [courier.retry(id, "owner"), courier.drop(id, "owner")];
+  courier.start();
+  for (const act of acts) await assert.rejects(act, { code: "conflict" });
+  going.resolve();
+  await fake.reached(id, "sent");
+  assert.equal(channel.calls.length, 1);
+  assert.deepEqual(await list(store), []);
+});
