@@ -86,6 +86,9 @@ export function tailnetPrincipal(
     models: user.models,
     tools: user.tools,
     integrity: kind,
+    ...(user.budget === undefined
+      ? {}
+      : { purses: [{ key: credential, ...user.budget }] }),
   });
   return Object.freeze({ id, kind, name: login, authority });
 }

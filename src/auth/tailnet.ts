@@ -14,7 +14,7 @@
 import { createHash } from "node:crypto";
 import ipaddr from "ipaddr.js";
 import { z } from "zod";
-import { Allowed } from "../core/authority.ts";
+import { Allowed, KeyBudget } from "../core/authority.ts";
 import { canonicalJson } from "../core/canonical.ts";
 import type { Need } from "../core/needs.ts";
 import { localSocketNeeds } from "../egress/local_socket.ts";
@@ -50,6 +50,7 @@ export const TailnetUser = z.strictObject({
   agents: Allowed.default("any").describe("Agents it may use"),
   models: Allowed.default("any").describe("Models it may use"),
   tools: Allowed.default("any").describe("Tools it may use"),
+  budget: KeyBudget.optional().describe("What it may spend in a day, by UTC"),
 });
 export type TailnetUser = z.infer<typeof TailnetUser>;
 

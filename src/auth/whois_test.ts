@@ -20,7 +20,11 @@ const OWNER = "owner@example.com";
 const PEER = { address: "100.64.0.7", port: 40_000 };
 const USERS = {
   [OWNER]: { as: "owner", scopes: ["write", "approvals"] },
-  "guest@example.com": { scopes: ["chat"], agents: ["main"] },
+  "guest@example.com": {
+    scopes: ["chat"],
+    agents: ["main"],
+    budget: { usdPerDay: 1 },
+  },
 };
 
 /** An asking over the fake, with its log and its account. */
@@ -95,6 +99,9 @@ Deno.test("a login that a line names is let in with what the line says", async (
   assert.equal(guest.kind, "peer");
   assert.deepEqual(guest.authority.toRecord().scopes, ["chat"]);
   assert.deepEqual(guest.authority.toRecord().agents, ["main"]);
+  assert.deepEqual(guest.authority.purses, [
+    { key: "tailscale:guest@example.com", usdPerDay: 1 },
+  ]);
   assert.equal(guest.authority.integrity, "peer");
   assert.deepEqual(tailscaled.asked, [
     "100.64.0.7:40000",

@@ -2,11 +2,12 @@
  * The whole house in this process over fake vendors: what a client of the field
  * meets, on a real socket, with real tokens, a real store and a real agent.
  */
+import type { TailscaleConfig } from "../../src/auth/tailnet.ts";
 import type { TokenRequest } from "../../src/auth/tokens.ts";
 import { silentLog } from "../../src/core/log.ts";
 import { Secret } from "../../src/core/secret.ts";
 import { type Clock, systemClock } from "../../src/core/time.ts";
-import { type House, openHouse } from "../../src/house.ts";
+import { type House, type HouseOptions, openHouse } from "../../src/house.ts";
 import type { LogRing } from "../../src/ops/log_ring.ts";
 import { Settings } from "../../src/settings.ts";
 import { fakeAnthropic } from "./anthropic.ts";
@@ -25,6 +26,9 @@ export interface RealHouseOptions {
   clock?: Clock;
   posture?: Parameters<typeof openHouse>[0]["posture"];
   logs?: LogRing;
+  /** Past the schema, which wants TLS beside it: these sockets have none. */
+  tailscale?: TailscaleConfig;
+  peerOf?: HouseOptions["peerOf"];
   /** Where its state is; without it, a folder that goes with it. */
   stateDir?: string;
 }
@@ -74,8 +78,8 @@ export async function openRealHouse(
   const apiKey = new Secret("sk-fake", "test");
   let owner = "";
   const port = freePort();
-  const settings = (change: Record<string, unknown>) =>
-    Settings.parse({
+  const settings = (change: Record<string, unknown>) => {
+    const parsed = Settings.parse({
       gateway: { port, ...options.gateway },
       providers: {
         openai: { baseUrl: openai.url, apiKey, api: "chat" },
@@ -86,6 +90,11 @@ export async function openRealHouse(
       ...options.settings,
       ...change,
     });
+    const { tailscale } = options;
+    return tailscale === undefined
+      ? parsed
+      : { ...parsed, gateway: { ...parsed.gateway, tailscale } };
+  };
   const house = opening.use(
     await openHouse({
       settings: settings({}),
@@ -94,6 +103,7 @@ export async function openRealHouse(
       clock: options.clock ?? systemClock,
       log: silentLog,
       logs: options.logs,
+      peerOf: options.peerOf,
       beforeListening: async (tokens) => {
         const made = await tokens.create({
           name: "owner",

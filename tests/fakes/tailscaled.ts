@@ -47,6 +47,8 @@ export interface FakeTailscaled extends AsyncDisposable {
   /** Questions at the same time, at most. */
   mostAtOnce: number;
   state: string;
+  /** The addresses of this machine's own node. */
+  own: string[];
   /** Answers wait for this, if it is set. */
   hold: Promise<void> | undefined;
 }
@@ -135,6 +137,7 @@ export function serveTailscaled(socket: string): FakeTailscaled {
     wrong: [],
     mostAtOnce: 0,
     state: "Running",
+    own: [SELF.address],
     hold: undefined,
     [Symbol.asyncDispose]: async () => {
       over.abort();
@@ -178,7 +181,7 @@ async function answer(
       Version: "1.90.1",
       TUN: true,
       BackendState: fake.state,
-      TailscaleIPs: [SELF.address],
+      TailscaleIPs: fake.own,
       Self: { ID: SELF.id, HostName: "gateway", UserID: 7 },
       Peer: null,
     });
