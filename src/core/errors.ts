@@ -88,7 +88,7 @@ export function ignore(why: string): (error: unknown) => void {
   };
 }
 
-/** How often each reason of {@linkcode ignore} was used since the start. */
+/** How often each reason of {@linkcode ignore} was used since the start: reasons are texts of the program. */
 export function ignoredCounts(): ReadonlyMap<string, number> {
   return ignored;
 }

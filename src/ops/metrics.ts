@@ -9,6 +9,7 @@
  */
 import type { RunView } from "../agent/turns.ts";
 import { NANO } from "../core/cost.ts";
+import { ignoredCounts } from "../core/errors.ts";
 import type { BudgetStanding } from "../core/methods.ts";
 import type { TurnEvent } from "../core/turn.ts";
 import type { RuleCount } from "../guard/counts.ts";
@@ -142,6 +143,11 @@ export const SERIES = {
     kind: "counter",
     help: "Requests that were refused or failed, by the code of their error",
     labels: ["code"],
+  },
+  carapace_ignored_errors_total: {
+    kind: "counter",
+    help: "Errors the program went past on purpose, by the reason it gives",
+    labels: ["reason"],
   },
   carapace_failing_addresses: {
     kind: "gauge",
@@ -320,6 +326,11 @@ export class Metrics implements Disposable {
         return one(outbox().pending);
       case "carapace_outbox_oldest_due_seconds":
         return one(outbox().oldestDueMs / 1000);
+      case "carapace_ignored_errors_total":
+        return [...ignoredCounts()].map(([reason, value]) => ({
+          labels: { reason },
+          value,
+        }));
       case "carapace_failing_addresses":
         return one(this.#sources.failingAddresses());
       case "carapace_resident_bytes":

@@ -265,6 +265,22 @@ const MOVES = {
       await assert.rejects(whois.authenticate(peer));
     },
   },
+  carapace_ignored_errors_total: {
+    'reason="the stream\'s reader left"': async ({ real }) => {
+      const leaving = new AbortController();
+      const { body } = await fetch(`${real.url}/v1/chat/completions`, {
+        method: "POST",
+        headers: {
+          authorization: `Bearer ${real.owner}`,
+          "content-type": "application/json",
+        },
+        body: JSON.stringify({ ...chat("hang"), stream: true }),
+        signal: leaving.signal,
+      });
+      await body?.getReader().read();
+      leaving.abort();
+    },
+  },
   carapace_plugin_calls_total: {
     'outcome="done"': plugin({ log: "hello" }),
     'outcome="failed"': plugin({ trap: "now" }),
