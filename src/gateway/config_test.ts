@@ -40,3 +40,21 @@ Deno.test("gateway.hosts takes what a Host header can hold, and says why not", (
     if (host !== "") assert.match(issue?.message ?? "", /not a host name/);
   }
 });
+
+Deno.test("gateway.tailscale stands beside gateway.tls only, and says why", () => {
+  const tailscale = { users: { "owner@example.com": { scopes: ["read"] } } };
+  const tls = { cert: "/c.pem", key: "/k.pem" };
+  const { data } = GatewayConfig.safeParse({ tls, tailscale });
+  assert.equal(data?.tailscale?.socket, "/var/run/tailscale/tailscaled.sock");
+  assert.equal(data?.tailscale?.users["owner@example.com"]?.as, "peer");
+  assert.equal(GatewayConfig.parse({}).tailscale, undefined);
+  for (
+    const more of [{}, { container: true }, { trustedProxies: ["10.0.0.2"] }]
+  ) {
+    const { error } = GatewayConfig.safeParse({ tailscale, ...more });
+    assert.deepEqual(error?.issues[0]?.path, ["tailscale"]);
+    assert.match(error?.issues[0]?.message ?? "", /gateway\.tls.*browser/);
+  }
+  const odd = { ...tailscale, header: "Tailscale-User-Login" };
+  assert.ok(!GatewayConfig.safeParse({ tls, tailscale: odd }).success);
+});

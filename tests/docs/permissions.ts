@@ -58,7 +58,8 @@ flag without a list exists only with \`egress.open\`, and is called open whereve
 it is shown. A value that would mean something else inside a flag (white space, a
 comma, a quote, a leading \`-\`), a range in place of a host, and a file root that
 holds the state directory, the configuration or the program are mistakes in the
-configuration.
+configuration. With \`gateway.tailscale\` one Unix socket is added, by its exact path:
+connecting to it takes \`unix:PATH\` in net and the path itself in read and write.
 
 ## Three processes
 
