@@ -7,7 +7,7 @@ import { recordEnv } from "../../src/config/env.ts";
 import { permissionsFor, toFlags } from "../../src/permissions.ts";
 import { Settings } from "../../src/settings.ts";
 import { start } from "./gateways.ts";
-import { freePort, Proc, root, scratch } from "./processes.ts";
+import { freePort, Proc, root, scratch, until } from "./processes.ts";
 import { carapace, good } from "./verbs.ts";
 
 const OWNER = "owner@example.com";
@@ -182,5 +182,19 @@ Deno.test({
     assert.equal(again.out[0], "http 401");
     // It went on: nothing but these lines changed.
     assert.ok(!gateway.proc.err.some((line) => line.includes("restarting")));
+
+    await Deno.writeTextFile(file, text);
+    const adopted = () =>
+      gateway.proc.err.filter((line) => line.includes("config.adopted")).length;
+    await until("the first lines again", () => adopted() === 2);
+    await using last = knock();
+    await last.line((line) => line === `login ${OWNER}`);
+    // Without the socket's line it needs a restart, which the end comes before.
+    const { gateway: { tailscale: _, ...kept }, ...more } = JSON.parse(text);
+    await Deno.writeTextFile(file, JSON.stringify({ ...more, gateway: kept }));
+    assert.equal(
+      await last.line((line) => line.startsWith("closed")),
+      "closed 1008",
+    );
   },
 });
