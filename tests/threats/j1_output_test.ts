@@ -1,7 +1,7 @@
 /** J1: what others wrote, as this program puts it out: HTTP, terminal, logs. */
 import assert from "node:assert/strict";
 import { jsonLine, printable, printableLine } from "../../src/cli/printable.ts";
-import { visible } from "../../src/core/hidden.ts";
+import { ordered, visible } from "../../src/core/hidden.ts";
 import { openLog } from "../../src/ops/logs.ts";
 import {
   type FakeGatewayHouse,
@@ -147,4 +147,8 @@ Deno.test("J1: nothing hides in what a person is asked about", () => {
     visible("plain: two\nlines\tß 日本"),
     "plain: two\nlines\tß 日本",
   );
+  // A conversation keeps what its script needs, but not what turns it round.
+  assert.equal(ordered("a\u202eb"), "a⟨U+202E⟩b");
+  const scripts = "שלום\u200f \u0645\u200c\u06cc 👩\u200d💻 ❤\ufe0f";
+  assert.equal(ordered(scripts), scripts);
 });

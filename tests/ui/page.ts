@@ -117,6 +117,15 @@ Deno.test({
       await shot(page, "chat");
     });
 
+    await t.step("a text is read in the order it was written in", async () => {
+      await say(page, "see \u202egnp.exe and \u2067more");
+      for (const role of ["user", "assistant"]) {
+        await said(page, role, /see ⟨U\+202E⟩gnp\.exe and ⟨U\+2067⟩more/);
+      }
+      const { length } = await page.getByText("\u202e").all();
+      assert.equal(length, 0);
+    });
+
     await t.step("a fenced block of code is set apart, as text", async () => {
       await say(page, "look:\n```html\n<b>x</b>\n```\nwell?");
       const code = page.locator('.said[data-role="user"] pre').first();

@@ -6,6 +6,8 @@
  *
  * @module
  */
+import { ordered } from "../../core/hidden.ts";
+
 export { visible } from "../../core/hidden.ts";
 
 /** An element with attributes and children. */
@@ -36,7 +38,7 @@ export function button(
 /** A text with its fenced blocks of code set apart; they scroll sideways. */
 export function spoken(text: string): (Node | string)[] {
   // Outside, code, outside, …: a fence that is still open ends with the text.
-  const parts = text.split(/^```[^\n`]*(?:\n|$)/m);
+  const parts = ordered(text).split(/^```[^\n`]*(?:\n|$)/m);
   return parts.flatMap((part, n): (Node | string)[] => {
     if (part === "") return [];
     if (n % 2 === 1) return [el("pre", {}, part.replace(/\n$/, ""))];
@@ -48,6 +50,6 @@ export function spoken(text: string): (Node | string)[] {
 export function showState(text: string, isBad = false): void {
   const node = document.querySelector<HTMLElement>("#state");
   if (node === null) return;
-  node.textContent = text;
+  node.textContent = ordered(text);
   node.toggleAttribute("data-bad", isBad);
 }
