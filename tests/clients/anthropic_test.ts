@@ -8,6 +8,10 @@ function client(house: RealHouse, apiKey = house.owner): Anthropic {
   return new Anthropic({ baseURL: house.url, apiKey, maxRetries: 0 });
 }
 
+function textBlock(text: string): Anthropic.TextBlock {
+  return { type: "text", text, citations: null };
+}
+
 const MODELS = ["carapace", "anthropic:claude-test", "openai/gpt-test"];
 const ASK = {
   max_tokens: 100,
@@ -22,7 +26,7 @@ Deno.test("agents and every vendor's models answer and stream", async (t) => {
   for (const model of MODELS) {
     await t.step(model, async () => {
       const whole = await api.messages.create({ model, ...ASK });
-      assert.deepEqual(whole.content, [{ type: "text", text: "20 degrees" }]);
+      assert.deepEqual(whole.content, [textBlock("20 degrees")]);
       assert.equal(whole.stop_reason, "end_turn");
       assert.deepEqual(
         [whole.usage.input_tokens, whole.usage.output_tokens],
@@ -82,7 +86,7 @@ Deno.test("the caller's tools come back to it, and their results go on", async (
           },
         ],
       });
-      assert.deepEqual(second.content, [{ type: "text", text: "20 degrees" }]);
+      assert.deepEqual(second.content, [textBlock("20 degrees")]);
       const vendor = model.startsWith("anthropic")
         ? house.anthropic
         : house.openai;
@@ -185,7 +189,7 @@ Deno.test("an Idempotency-Key makes one run of two requests", async () => {
     client(house).messages.create({ model: "carapace", ...ASK }, options);
   await Promise.all([ask(), ask()]);
   const { content } = await ask();
-  assert.deepEqual(content, [{ type: "text", text: "once" }]);
+  assert.deepEqual(content, [textBlock("once")]);
   assert.equal(house.openai.requests.length, 1);
 });
 

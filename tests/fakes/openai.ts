@@ -53,8 +53,12 @@ function sse(data: unknown): string {
   return `data: ${JSON.stringify(data)}\n\n`;
 }
 
-/** The chunks of a chat completion. */
-export function openaiChatFrames(say: Say, model = "gpt-test"): string[] {
+/** The chunks of a chat completion; usage is told to who asked for it. */
+export function openaiChatFrames(
+  say: Say,
+  model = "gpt-test",
+  includeUsage = true,
+): string[] {
   const { input, output, cached } = { ...DEFAULT, ...say.usage };
   const base = {
     id: "chatcmpl-FakeFakeFakeFake",
@@ -68,7 +72,7 @@ export function openaiChatFrames(say: Say, model = "gpt-test"): string[] {
     sse({
       ...base,
       choices: [{ index: 0, delta, logprobs: null, finish_reason }],
-      usage: null,
+      ...includeUsage ? { usage: null } : {},
     });
   const frames = [chunk({ role: "assistant", content: "", refusal: null })];
   if (say.thinking !== undefined) {
@@ -91,7 +95,7 @@ export function openaiChatFrames(say: Say, model = "gpt-test"): string[] {
     );
   }
   frames.push(chunk({}, chatStop(say)));
-  frames.push(sse({
+  const usage = sse({
     ...base,
     choices: [],
     usage: {
@@ -101,7 +105,8 @@ export function openaiChatFrames(say: Say, model = "gpt-test"): string[] {
       prompt_tokens_details: { cached_tokens: cached, audio_tokens: 0 },
       completion_tokens_details: { reasoning_tokens: 0 },
     },
-  }));
+  });
+  if (includeUsage) frames.push(usage);
   frames.push("data: [DONE]\n\n");
   return frames;
 }
@@ -306,7 +311,11 @@ const wire: VendorWire = {
   frames: (say, request) =>
     isResponses(request)
       ? openaiResponsesFrames(say, request.body?.model)
-      : openaiChatFrames(say, request.body?.model),
+      : openaiChatFrames(
+        say,
+        request.body?.model,
+        request.body?.stream_options?.include_usage === true,
+      ),
   errorFrame: (request) => {
     const message = "The server had an error processing your request.";
     if (!isResponses(request)) {

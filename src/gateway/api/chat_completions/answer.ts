@@ -38,7 +38,58 @@ interface ToolCallJson {
   function: { name: string; arguments: string };
 }
 
-function toUsageJson(usage: Usage): Record<string, unknown> {
+interface UsageJson {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  prompt_tokens_details: { cached_tokens: number };
+}
+
+/** An answer as a whole. A test holds these two against the dialect's own. */
+export interface ChatJson {
+  id: string;
+  object: "chat.completion";
+  created: number;
+  model: string;
+  choices: {
+    index: number;
+    message: {
+      role: "assistant";
+      content: string | null;
+      refusal: null;
+      /** Not of the dialect's own; the field's clients read it. */
+      reasoning_content?: string;
+      tool_calls?: ToolCallJson[];
+    };
+    logprobs: null;
+    finish_reason: FinishReason;
+  }[];
+  usage: UsageJson;
+}
+
+type DeltaJson =
+  | { role: "assistant"; content: string }
+  | { content: string }
+  /** Not of the dialect's own; the field's clients read it. */
+  | { reasoning_content: string; content?: never }
+  | { tool_calls: (ToolCallJson & { index: number })[] }
+  | Record<PropertyKey, never>;
+
+/** A piece of an answer. */
+export interface ChunkJson {
+  id: string;
+  object: "chat.completion.chunk";
+  created: number;
+  model: string;
+  choices: {
+    index: number;
+    delta: DeltaJson;
+    finish_reason: FinishReason | null;
+  }[];
+  usage?: UsageJson | null;
+}
+
+function toUsageJson(usage: Usage): UsageJson {
   return {
     prompt_tokens: usage.inputTokens,
     completion_tokens: usage.outputTokens,
@@ -80,25 +131,29 @@ export async function answerJson(
         toolCalls.push(toToolCallJson(piece));
         break;
       case "end":
-        return json({
-          id: head.id,
-          object: "chat.completion",
-          created: head.created,
-          model: head.model,
-          choices: [{
-            index: 0,
-            message: {
-              role: "assistant",
-              content: content === "" && toolCalls.length > 0 ? null : content,
-              refusal: null,
-              ...(thinking === "" ? {} : { reasoning_content: thinking }),
-              ...(toolCalls.length === 0 ? {} : { tool_calls: toolCalls }),
-            },
-            logprobs: null,
-            finish_reason: piece.finish,
-          }],
-          usage: toUsageJson(piece.usage),
-        });
+        return json(
+          {
+            id: head.id,
+            object: "chat.completion",
+            created: head.created,
+            model: head.model,
+            choices: [{
+              index: 0,
+              message: {
+                role: "assistant",
+                content: content === "" && toolCalls.length > 0
+                  ? null
+                  : content,
+                refusal: null,
+                ...(thinking === "" ? {} : { reasoning_content: thinking }),
+                ...(toolCalls.length === 0 ? {} : { tool_calls: toolCalls }),
+              },
+              logprobs: null,
+              finish_reason: piece.finish,
+            }],
+            usage: toUsageJson(piece.usage),
+          } satisfies ChatJson,
+        );
       default:
         piece satisfies never;
     }
@@ -127,22 +182,21 @@ class ChunkWriter implements AnswerWriter {
     this.#includeUsage = includeUsage;
   }
 
-  #chunk(delta: unknown, finish: FinishReason | null = null): string {
+  #chunk(delta: DeltaJson, finish: FinishReason | null = null): string {
     const choices = [{ index: 0, delta, finish_reason: finish }];
     return this.#frame(choices, null);
   }
 
-  #frame(choices: unknown[], usage: unknown): string {
-    return `data: ${
-      JSON.stringify({
-        id: this.#head.id,
-        object: "chat.completion.chunk",
-        created: this.#head.created,
-        model: this.#head.model,
-        choices,
-        ...(this.#includeUsage ? { usage } : {}),
-      })
-    }\n\n`;
+  #frame(choices: ChunkJson["choices"], usage: UsageJson | null): string {
+    const chunk: ChunkJson = {
+      id: this.#head.id,
+      object: "chat.completion.chunk",
+      created: this.#head.created,
+      model: this.#head.model,
+      choices,
+      ...(this.#includeUsage ? { usage } : {}),
+    };
+    return `data: ${JSON.stringify(chunk)}\n\n`;
   }
 
   first(): string {

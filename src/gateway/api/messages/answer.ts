@@ -13,6 +13,13 @@ import {
   type Piece,
   restOfReply,
 } from "../chat_completions/answer.ts";
+import type {
+  Block,
+  DeltaUsageJson,
+  MessageJson,
+  MessagesEvent,
+  StopReason,
+} from "./wire.ts";
 import { encodeVendor } from "../vendor_data.ts";
 
 /** What every part of one answer says of itself. */
@@ -27,16 +34,10 @@ const STOP = {
   tool_calls: "tool_use",
   length: "max_tokens",
   content_filter: "refusal",
-} as const satisfies Record<FinishReason, string>;
-
-type Block =
-  | { type: "text"; text: string }
-  | { type: "thinking"; thinking: string; signature: string }
-  | { type: "redacted_thinking"; data: string }
-  | { type: "tool_use"; id: string; name: string; input: unknown };
+} as const satisfies Record<FinishReason, StopReason>;
 
 /** This API counts cached tokens beside the input; we count them in. */
-function toUsageJson(usage: Usage): Record<string, number> {
+function toUsageJson(usage: Usage): DeltaUsageJson {
   const { inputTokens, outputTokens, cachedTokens, cacheWriteTokens } = usage;
   const fresh = inputTokens - cachedTokens - cacheWriteTokens;
   return {
@@ -44,22 +45,37 @@ function toUsageJson(usage: Usage): Record<string, number> {
     output_tokens: outputTokens,
     cache_read_input_tokens: cachedTokens,
     cache_creation_input_tokens: cacheWriteTokens,
+    output_tokens_details: null,
+    server_tool_use: null,
   };
+}
+
+function textBlock(text: string): Block {
+  return { type: "text", text, citations: null };
 }
 
 function toMessage(
   { id, model }: MessageHead,
-  rest: { content: Block[]; stop: string | null; usage: Usage },
-): Record<string, unknown> {
+  rest: { content: Block[]; stop: StopReason | null; usage: Usage },
+): MessageJson {
   return {
     id,
     type: "message",
     role: "assistant",
     model,
     content: rest.content,
+    container: null,
+    diagnostics: null,
+    stop_details: null,
     stop_reason: rest.stop,
     stop_sequence: null,
-    usage: toUsageJson(rest.usage),
+    usage: {
+      ...toUsageJson(rest.usage),
+      cache_creation: null,
+      inference_geo: null,
+      service_tier: null,
+      speed: null,
+    },
   };
 }
 
@@ -71,9 +87,12 @@ function parseArgs(args: string): unknown {
   }
 }
 
-function toToolUse(piece: Extract<Piece, { kind: "tool_call" }>): Block {
+function toToolUse(
+  piece: Extract<Piece, { kind: "tool_call" }>,
+): Extract<Block, { type: "tool_use" }> {
   const { id, name, args } = piece;
-  return { type: "tool_use", id, name, input: parseArgs(args) };
+  const caller = { type: "direct" as const };
+  return { type: "tool_use", id, name, input: parseArgs(args), caller };
 }
 
 /** Collects an answer. */
@@ -86,7 +105,7 @@ export async function answerMessage(
     const last = content.at(-1);
     if (piece.kind === "text") {
       if (last?.type === "text") last.text += piece.text;
-      else content.push({ type: "text", text: piece.text });
+      else content.push(textBlock(piece.text));
       return;
     }
     const signature = piece.vendor === undefined
@@ -111,7 +130,7 @@ export async function answerMessage(
         // Replaces what was said on the way to it.
         const rest = content.filter(({ type }) => type !== "text");
         content.splice(0, content.length, ...rest);
-        if (piece.text !== "") content.push({ type: "text", text: piece.text });
+        if (piece.text !== "") content.push(textBlock(piece.text));
         break;
       }
       case "tool_call":
@@ -128,8 +147,8 @@ export async function answerMessage(
   throw new AppError("upstream", "Cannot answer: the model's answer broke off");
 }
 
-function frame(type: string, data: Record<string, unknown> = {}): string {
-  return `event: ${type}\ndata: ${JSON.stringify({ type, ...data })}\n\n`;
+function frame(event: MessagesEvent | { type: "ping" }): string {
+  return `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
 }
 
 /** Writes the events of a message, one block open at a time. */
@@ -150,21 +169,24 @@ export class MessageWriter implements AnswerWriter {
       stop: null,
       usage: NO_USAGE,
     });
-    return frame("message_start", { message }) + frame("ping");
+    return frame({ type: "message_start", message }) + frame({ type: "ping" });
   }
 
   #close(): string {
     if (this.#open === undefined) return "";
     this.#open = undefined;
-    return frame("content_block_stop", { index: this.#index++ });
+    return frame({ type: "content_block_stop", index: this.#index++ });
   }
 
-  #delta(delta: Record<string, unknown>): string {
-    return frame("content_block_delta", { index: this.#index, delta });
+  #delta(
+    delta: Extract<MessagesEvent, { type: "content_block_delta" }>["delta"],
+  ): string {
+    return frame({ type: "content_block_delta", index: this.#index, delta });
   }
 
   #start(block: Block): string {
-    return frame("content_block_start", {
+    return frame({
+      type: "content_block_start",
       index: this.#index,
       content_block: block,
     });
@@ -175,7 +197,7 @@ export class MessageWriter implements AnswerWriter {
     const closed = this.#close();
     this.#open = kind;
     const block: Block = kind === "text"
-      ? { type: "text", text: "" }
+      ? textBlock("")
       : { type: "thinking", thinking: "", signature: "" };
     return closed + this.#start(block);
   }
@@ -193,7 +215,7 @@ export class MessageWriter implements AnswerWriter {
       const closed = this.#close();
       const start = this.#start({ type: "redacted_thinking", data });
       return closed + start +
-        frame("content_block_stop", { index: this.#index++ });
+        frame({ type: "content_block_stop", index: this.#index++ });
     }
     let frames = this.#turnTo("thinking");
     if (text !== "") {
@@ -214,21 +236,26 @@ export class MessageWriter implements AnswerWriter {
       case "reply":
         return this.#text(restOfReply(this.#said, piece.text));
       case "tool_call": {
-        const { id, name } = piece;
         const closed = this.#close();
         const input = JSON.stringify(parseArgs(piece.args));
-        return closed + this.#start({ type: "tool_use", id, name, input: {} }) +
+        return closed + this.#start({ ...toToolUse(piece), input: {} }) +
           this.#delta({ type: "input_json_delta", partial_json: input }) +
-          frame("content_block_stop", { index: this.#index++ });
+          frame({ type: "content_block_stop", index: this.#index++ });
       }
       case "end":
         this.isEnded = true;
         return this.#close() +
-          frame("message_delta", {
-            delta: { stop_reason: STOP[piece.finish], stop_sequence: null },
+          frame({
+            type: "message_delta",
+            delta: {
+              container: null,
+              stop_details: null,
+              stop_reason: STOP[piece.finish],
+              stop_sequence: null,
+            },
             usage: toUsageJson(piece.usage),
           }) +
-          frame("message_stop");
+          frame({ type: "message_stop" });
       default:
         return piece satisfies never;
     }

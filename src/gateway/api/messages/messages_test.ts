@@ -30,7 +30,7 @@ Deno.test("an agent answers, whole and streamed, by key or bearer", async (t) =>
       ...ASK,
     });
     assert.deepEqual(message.content, [
-      { type: "text", text: "echo: hello there" },
+      { type: "text", text: "echo: hello there", citations: null },
     ]);
     assert.equal(message.stop_reason, "end_turn");
     assert.deepEqual(
@@ -170,8 +170,14 @@ Deno.test("a caller's tools come back to it, and their results go on", async () 
   for (const message of [whole, streamed]) {
     assert.equal(message.stop_reason, "tool_use");
     assert.deepEqual(message.content, [
-      { type: "text", text: "let me see" },
-      { type: "tool_use", id: "t1", name: "weather", input: { city: "Bern" } },
+      { type: "text", text: "let me see", citations: null },
+      {
+        type: "tool_use",
+        id: "t1",
+        name: "weather",
+        input: { city: "Bern" },
+        caller: { type: "direct" },
+      },
     ]);
   }
   const done = await client(house).messages.create({
@@ -185,7 +191,11 @@ Deno.test("a caller's tools come back to it, and their results go on", async () 
       },
     ],
   });
-  assert.deepEqual(done.content, [{ type: "text", text: "20 degrees" }]);
+  assert.deepEqual(done.content, [{
+    type: "text",
+    text: "20 degrees",
+    citations: null,
+  }]);
   const last = house.turns.requests.at(-1);
   assert.equal(last?.inbound.text, "");
   assert.equal(last?.history?.at(-1)?.role, "tool");

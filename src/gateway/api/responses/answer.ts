@@ -14,6 +14,21 @@ import {
 } from "../chat_completions/answer.ts";
 import { encodeVendor } from "../vendor_data.ts";
 import type { ResponsesRequest } from "./schema.ts";
+import type {
+  CallItem,
+  ContentPlace,
+  EchoJson,
+  FailureJson,
+  MessageItem,
+  OutputItem,
+  OutputText,
+  ReasoningItem,
+  ResponseJson,
+  ResponsesEvent,
+  SummaryPlace,
+  SummaryText,
+  UsageJson,
+} from "./wire.ts";
 
 /** What an answer says of itself from its first event on. */
 export interface ResponseHead {
@@ -24,34 +39,48 @@ export interface ResponseHead {
   isStored: boolean;
 }
 
-type Json = Record<string, unknown>;
-
-function toUsageJson(usage: Usage): Json {
-  const { inputTokens, outputTokens, cachedTokens } = usage;
+function toUsageJson(usage: Usage): UsageJson {
+  const { inputTokens, outputTokens, cachedTokens, cacheWriteTokens } = usage;
   return {
     input_tokens: inputTokens,
-    input_tokens_details: { cached_tokens: cachedTokens },
+    input_tokens_details: {
+      cached_tokens: cachedTokens,
+      cache_write_tokens: cacheWriteTokens,
+    },
     output_tokens: outputTokens,
     output_tokens_details: { reasoning_tokens: 0 },
     total_tokens: inputTokens + outputTokens,
   };
 }
 
-const INCOMPLETE: Readonly<Partial<Record<FinishReason, string>>> = {
+const INCOMPLETE = {
+  stop: undefined,
+  tool_calls: undefined,
   length: "max_output_tokens",
   content_filter: "content_filter",
-};
+} as const satisfies Record<FinishReason, string | undefined>;
+
+/** What failed, in this API's own words for it. */
+function toFailure(error: unknown): FailureJson {
+  const known = toAppError(error);
+  const { message } = toOpenAiError(known).error;
+  const code = known.code === "rate_limited"
+    ? "rate_limit_exceeded"
+    : known.code === "bad_input"
+    ? "invalid_prompt"
+    : "server_error";
+  return { code, message };
+}
 
 /** The fields a request gave, as the answer repeats them. */
-function echo({ created, id, request, isStored }: ResponseHead): Json {
+function echo({ created, id, request, isStored }: ResponseHead): EchoJson {
   const { tool_choice, tools = [], reasoning } = request;
   return {
     id,
     object: "response",
     created_at: created,
+    access_programs: null,
     background: false,
-    error: null,
-    incomplete_details: null,
     instructions: request.instructions ?? null,
     max_output_tokens: request.max_output_tokens ?? null,
     metadata: request.metadata ?? {},
@@ -71,26 +100,26 @@ function echo({ created, id, request, isStored }: ResponseHead): Json {
     })),
     top_p: request.top_p ?? null,
     truncation: "disabled",
-    user: request.user ?? null,
+    ...request.user === undefined ? {} : { user: request.user },
   };
 }
 
 /** An answer while it grows. Every step gives the frames that tell of it. */
 export class GrowingResponse {
   readonly #head: ResponseHead;
-  readonly #echo: Json;
+  readonly #echo: EchoJson;
   readonly #label: Label;
-  readonly #output: Json[] = [];
+  readonly #output: OutputItem[] = [];
   readonly #tag: string;
   /** The same as our messages hold it. */
   readonly parts: Part[] = [];
   #seq = 0;
   #said = "";
   #open: { type: "message" | "reasoning"; text: string } | undefined;
-  #status = "in_progress";
+  #status: ResponseJson["status"] = "in_progress";
   #usage: Usage | undefined;
-  #details: Json | null = null;
-  #error: Json | null = null;
+  #details: ResponseJson["incomplete_details"] = null;
+  #error: FailureJson | null = null;
 
   /** @param label Of what the model says, where it is kept for a later call */
   constructor(head: ResponseHead, label: Label) {
@@ -101,35 +130,40 @@ export class GrowingResponse {
   }
 
   /** The answer as it is now. */
-  toJson(): Json {
+  toJson(): ResponseJson {
     return {
       ...this.#echo,
       status: this.#status,
       output: this.#output,
-      usage: this.#usage === undefined ? null : toUsageJson(this.#usage),
+      ...this.#usage === undefined ? {} : { usage: toUsageJson(this.#usage) },
       incomplete_details: this.#details,
       error: this.#error,
     };
   }
 
-  #event(type: string, data: Json): string {
+  #event(event: ResponsesEvent): string {
+    const { type, ...data } = event;
     const body = { type, sequence_number: this.#seq++, ...data };
     return `event: ${type}\ndata: ${JSON.stringify(body)}\n\n`;
   }
 
   first(): string {
     const response = this.toJson();
-    return this.#event("response.created", { response }) +
-      this.#event("response.in_progress", { response });
+    return this.#event({ type: "response.created", response }) +
+      this.#event({ type: "response.in_progress", response });
   }
 
   #id(prefix: string): string {
     return `${prefix}_${this.#tag}${this.#output.length}`;
   }
 
-  #itemEvent(type: "added" | "done", item: Json): string {
+  #itemEvent(type: "added" | "done", item: OutputItem): string {
     const output_index = this.#output.length;
-    return this.#event(`response.output_item.${type}`, { output_index, item });
+    return this.#event({
+      type: `response.output_item.${type}`,
+      output_index,
+      item,
+    });
   }
 
   // --- one item open at a time ---------------------------------------------
@@ -139,30 +173,39 @@ export class GrowingResponse {
     const closed = this.#close();
     this.#open = { type, text: "" };
     if (type === "message") {
-      const item = { ...this.#messageItem(""), status: "in_progress" };
-      return closed + this.#itemEvent("added", { ...item, content: [] }) +
-        this.#event("response.content_part.added", {
-          ...this.#place("content_index"),
+      const item: MessageItem = {
+        ...this.#messageItem(""),
+        status: "in_progress",
+        content: [],
+      };
+      return closed + this.#itemEvent("added", item) +
+        this.#event({
+          type: "response.content_part.added",
+          ...this.#contentPlace(),
           part: outputText(""),
         });
     }
-    const item = { id: this.#id("rs"), type: "reasoning", summary: [] };
+    const id = this.#id("rs");
+    const item: ReasoningItem = { id, type: "reasoning", summary: [] };
     return closed + this.#itemEvent("added", item) +
-      this.#event("response.reasoning_summary_part.added", {
-        ...this.#place("summary_index"),
+      this.#event({
+        type: "response.reasoning_summary_part.added",
+        ...this.#summaryPlace(),
         part: { type: "summary_text", text: "" },
       });
   }
 
-  #place(index: "content_index" | "summary_index"): Json {
-    return {
-      item_id: this.#id(index === "content_index" ? "msg" : "rs"),
-      output_index: this.#output.length,
-      [index]: 0,
-    };
+  #contentPlace(): ContentPlace {
+    const output_index = this.#output.length;
+    return { item_id: this.#id("msg"), output_index, content_index: 0 };
   }
 
-  #messageItem(text: string): Json {
+  #summaryPlace(): SummaryPlace {
+    const output_index = this.#output.length;
+    return { item_id: this.#id("rs"), output_index, summary_index: 0 };
+  }
+
+  #messageItem(text: string): MessageItem {
     return {
       id: this.#id("msg"),
       type: "message",
@@ -178,32 +221,36 @@ export class GrowingResponse {
     this.#open = undefined;
     const { text } = open;
     let frames: string;
-    let item: Json;
+    let item: OutputItem;
     if (open.type === "message") {
-      const place = this.#place("content_index");
+      const place = this.#contentPlace();
       item = this.#messageItem(text);
-      frames = this.#event("response.output_text.done", {
+      frames = this.#event({
+        type: "response.output_text.done",
         ...place,
         text,
         logprobs: [],
-      }) + this.#event("response.content_part.done", {
+      }) + this.#event({
+        type: "response.content_part.done",
         ...place,
         part: outputText(text),
       });
       this.parts.push({ kind: "text", text, label: this.#label });
     } else {
-      const place = this.#place("summary_index");
-      const part = { type: "summary_text", text };
+      const place = this.#summaryPlace();
+      const part: SummaryText = { type: "summary_text", text };
       item = {
         id: this.#id("rs"),
         type: "reasoning",
         summary: [part],
         ...this.#sealed(vendor),
       };
-      frames = this.#event("response.reasoning_summary_text.done", {
+      frames = this.#event({
+        type: "response.reasoning_summary_text.done",
         ...place,
         text,
-      }) + this.#event("response.reasoning_summary_part.done", {
+      }) + this.#event({
+        type: "response.reasoning_summary_part.done",
         ...place,
         part,
       });
@@ -219,7 +266,9 @@ export class GrowingResponse {
     return frames;
   }
 
-  #sealed(vendor: Extract<Piece, { kind: "thinking" }>["vendor"]): Json {
+  #sealed(
+    vendor: Extract<Piece, { kind: "thinking" }>["vendor"],
+  ): Pick<ReasoningItem, "encrypted_content"> {
     const isAsked = this.#head.request.include?.includes(
       "reasoning.encrypted_content",
     );
@@ -235,8 +284,9 @@ export class GrowingResponse {
     this.#said += text;
     const turned = this.#turnTo("message");
     if (this.#open !== undefined) this.#open.text += text;
-    return turned + this.#event("response.output_text.delta", {
-      ...this.#place("content_index"),
+    return turned + this.#event({
+      type: "response.output_text.delta",
+      ...this.#contentPlace(),
       delta: text,
       logprobs: [],
     });
@@ -246,8 +296,9 @@ export class GrowingResponse {
     let frames = this.#turnTo("reasoning");
     if (text !== "") {
       if (this.#open !== undefined) this.#open.text += text;
-      frames += this.#event("response.reasoning_summary_text.delta", {
-        ...this.#place("summary_index"),
+      frames += this.#event({
+        type: "response.reasoning_summary_text.delta",
+        ...this.#summaryPlace(),
         delta: text,
       });
     }
@@ -256,7 +307,7 @@ export class GrowingResponse {
 
   #call({ id, name, args }: Extract<Piece, { kind: "tool_call" }>): string {
     const closed = this.#close();
-    const item = {
+    const item: CallItem = {
       id: this.#id("fc"),
       type: "function_call",
       status: "completed",
@@ -265,11 +316,11 @@ export class GrowingResponse {
       name,
     };
     const place = { item_id: item.id, output_index: this.#output.length };
-    const type = "response.function_call_arguments";
-    const begun = { ...item, status: "in_progress", arguments: "" };
+    const type = "response.function_call_arguments" as const;
+    const begun: CallItem = { ...item, status: "in_progress", arguments: "" };
     const frames = this.#itemEvent("added", begun) +
-      this.#event(`${type}.delta`, { ...place, delta: args }) +
-      this.#event(`${type}.done`, { ...place, name, arguments: args }) +
+      this.#event({ type: `${type}.delta`, ...place, delta: args }) +
+      this.#event({ type: `${type}.done`, ...place, arguments: args }) +
       this.#itemEvent("done", item);
     this.#output.push(item);
     this.parts.push(toCallPart({ id, name, args }, this.#label));
@@ -293,10 +344,11 @@ export class GrowingResponse {
         const closed = this.#close();
         const reason = INCOMPLETE[piece.finish];
         this.#usage = piece.usage;
-        this.#status = reason === undefined ? "completed" : "incomplete";
+        const status = reason === undefined ? "completed" : "incomplete";
+        this.#status = status;
         this.#details = reason === undefined ? null : { reason };
         return closed +
-          this.#event(`response.${this.#status}`, { response: this.toJson() });
+          this.#event({ type: `response.${status}`, response: this.toJson() });
       }
       default:
         return piece satisfies never;
@@ -305,16 +357,15 @@ export class GrowingResponse {
 
   /** It failed after it began. */
   fail(error: unknown): string {
-    const { code, message } = toOpenAiError(toAppError(error)).error;
     const closed = this.#close();
     this.#status = "failed";
-    this.#error = { code, message };
+    this.#error = toFailure(error);
     return closed +
-      this.#event("response.failed", { response: this.toJson() });
+      this.#event({ type: "response.failed", response: this.toJson() });
   }
 }
 
-function outputText(text: string): Json {
+function outputText(text: string): OutputText {
   return { type: "output_text", annotations: [], logprobs: [], text };
 }
 

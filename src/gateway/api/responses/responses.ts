@@ -204,7 +204,9 @@ async function answer(
   const store = async () => {
     if (responses === undefined || !isStored) return;
     const { id: principal } = caller.principal;
-    const body = growing.toJson() as StoredResponse["body"];
+    const body: StoredResponse["body"] = JSON.parse(
+      JSON.stringify(growing.toJson()),
+    );
     try {
       const stands = await standing(growing.parts);
       if (stands === undefined) return;
