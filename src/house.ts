@@ -105,6 +105,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       dir: stateDir,
       clock,
       log,
+      mayBeRead: settings.gateway.container,
       ...(key === undefined ? {} : { cipher: makeCipher(key) }),
     }),
   );
@@ -286,6 +287,7 @@ export async function openHouse(options: HouseOptions): Promise<House> {
       plugins: plugins.desk,
       channels: channelActs({ store, desk, channels }),
       toolbox,
+      secrets: () => guarding.guard.secrets(),
       guard: new GuardDesk({
         ...guarding,
         store,

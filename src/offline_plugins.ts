@@ -63,6 +63,7 @@ export async function openOfflinePlugins(
       dir: stateDir,
       clock,
       log,
+      mayBeRead: settings.gateway.container,
       ...(key === undefined ? {} : { cipher: makeCipher(key) }),
     }),
   );

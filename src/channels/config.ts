@@ -4,6 +4,7 @@
  * @module
  */
 import { z } from "zod";
+import { isClearText } from "../core/clear_text.ts";
 import { type Need, need } from "../core/needs.ts";
 import { SecretField } from "../core/secret.ts";
 
@@ -13,17 +14,12 @@ const AccountName = z.string().regex(
   "an account's name is 1 to 64 of a-z, 0-9, _ and -",
 );
 
-function isLoopback(host: string): boolean {
-  return /^(127\.[\d.]+|\[::1\]|localhost)$/.test(host);
-}
-
 /** https, or http to this very machine; nothing in the URL but the place. */
 function isReceiver(text: string): boolean {
   const url = URL.parse(text);
   return url !== null && url.username === "" && url.password === "" &&
     url.hash === "" &&
-    (url.protocol === "https:" ||
-      url.protocol === "http:" && isLoopback(url.hostname));
+    /^https?:$/.test(url.protocol) && !isClearText(url);
 }
 
 /** One receiver of signed messages. */

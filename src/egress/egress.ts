@@ -21,6 +21,7 @@
  *
  * @module
  */
+import { CLEAR_TEXT, isClearText, isLoopbackName } from "../core/clear_text.ts";
 import { AppError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { Secret } from "../core/secret.ts";
@@ -215,7 +216,6 @@ export function makeEgress(deps: EgressDeps): Egress {
           return toError(row, refusal);
         },
       };
-      warnOfClearCredentials(options, exchange.rules, log);
       return (input, init) => runExchange(exchange, input, init);
     },
     counts: () => [...counts.values()].map((row) => ({ ...row })),
@@ -247,7 +247,7 @@ class Clients implements Disposable {
    * directly. `fresh` keeps no connection.
    */
   get(url: URL, options: { fresh: boolean }): Deno.HttpClient {
-    const proxy = isLoopback(url.hostname) ? undefined : this.#proxy;
+    const proxy = isLoopbackName(url.hostname) ? undefined : this.#proxy;
     const key = `${proxy === undefined} ${options.fresh}`;
     const client = this.#made.get(key) ?? Deno.createHttpClient({
       ...(this.#ca === undefined ? {} : { caCerts: [...this.#ca] }),
@@ -264,10 +264,6 @@ class Clients implements Disposable {
   }
 }
 
-function isLoopback(hostname: string): boolean {
-  return /^(127\.[\d.]+|\[::1\]|localhost)$/.test(hostname);
-}
-
 /** Puts each credential on a request to its place; the last one wins. */
 function makeAttach(options: DoorOptions): Exchange["attach"] {
   const places = (options.credentials ?? []).map((credential) => ({
@@ -278,6 +274,12 @@ function makeAttach(options: DoorOptions): Exchange["attach"] {
     for (const { credential, place } of places) {
       const { header, prefix = "", secret, port = portOf(url) } = credential;
       if (port !== portOf(url) || !isAt(place, url, method)) continue;
+      if (isClearText(url)) {
+        throw new AppError(
+          "forbidden",
+          `Cannot attach ${secret.source} for "${url.host}": ${CLEAR_TEXT}`,
+        );
+      }
       try {
         headers.set(header, `${prefix}${secret.reveal()}`);
       } catch {
@@ -291,22 +293,6 @@ function makeAttach(options: DoorOptions): Exchange["attach"] {
       }
     }
   };
-}
-
-function warnOfClearCredentials(
-  options: DoorOptions,
-  rules: Rules,
-  log: Log,
-): void {
-  if ((options.credentials ?? []).length === 0) return;
-  for (const rule of rules.list) {
-    if (rule.protocol === "http:" && !isLoopback(rule.host)) {
-      log("warn", "egress.clear_credential", {
-        caller: options.caller,
-        host: rule.text,
-      });
-    }
-  }
 }
 
 type Row = Omit<EgressRefusal, "at">;

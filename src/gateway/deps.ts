@@ -24,6 +24,7 @@ import type {
 import type { ConnectParams } from "../core/protocol.ts";
 import type { Clock } from "../core/time.ts";
 import type { Spending } from "../guard/spending.ts";
+import type { SecretSet } from "../guard/screen/leaks.ts";
 import type { UsageDesk } from "../guard/usage_desk.ts";
 import type { Responses } from "../store/responses.ts";
 import type { GatewayConfig } from "./config.ts";
@@ -209,6 +210,8 @@ export interface GatewayDeps {
   version: string;
   clock: Clock;
   log: Log;
+  /** This program's own secrets, as they are now: no vendor's answer shows one. */
+  secrets?(): SecretSet;
   /** Who pays for model calls that do not go through the agent. */
   spending?: Pick<Spending, "reservePass">;
   /** What was spent, as it is asked for. */

@@ -18,6 +18,7 @@ import type { ScheduleBus } from "../core/methods/schedule.ts";
 import { VERSION } from "../core/version.ts";
 import { type ChannelActs, channelsOf } from "../gateway/methods/channels.ts";
 import type { GatewayDeps } from "../gateway/deps.ts";
+import type { SecretSet } from "../guard/screen/leaks.ts";
 import type { Spending } from "../guard/spending.ts";
 import type { UsageDesk } from "../guard/usage_desk.ts";
 import type { ConfigDesk } from "../ops/config_desk.ts";
@@ -61,6 +62,7 @@ export function gatewayDeps(
     identity: Identity;
     desk: AgentDesk;
     guard: GuardDesk;
+    secrets(): SecretSet;
     engine: Engine;
     readiness: Readiness;
     plugins: PluginRoom["desk"];
@@ -157,6 +159,7 @@ export function gatewayDeps(
     posture,
     ready: () => readiness.check(),
     guard: rooms.guard,
+    secrets: () => rooms.secrets(),
     spending: rooms.spending,
     usage: rooms.usage,
     ...(safeMode === undefined ? { plugins: rooms.plugins } : {}),

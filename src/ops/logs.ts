@@ -33,7 +33,7 @@ const FIELDS = [
 
 /** Texts that look like credentials, wherever they stand. */
 export const CREDENTIAL_PATTERNS: readonly RegExp[] = [
-  /cara_[A-Za-z0-9_-]{20,}/g,
+  /car[adi]_[A-Za-z0-9_-]{20,}/g,
   /\bsk-[A-Za-z0-9_-]{16,}/g,
   /\b(?:ghp|gho|ghs|github_pat)_[A-Za-z0-9_]{20,}/g,
   /\bxox[abprs]-[A-Za-z0-9-]{10,}/g,

@@ -11,6 +11,7 @@ import { z } from "zod";
 import { parseJson } from "../core/bounded.ts";
 import { AppError } from "../core/errors.ts";
 import { join, type Label } from "../core/label.ts";
+import { spellings } from "../core/spellings.ts";
 import type { Clock } from "../core/time.ts";
 import type { Egress, HostRule } from "../egress/egress.ts";
 import type { Journal } from "../store/journal.ts";
@@ -320,7 +321,8 @@ export class HostFunctions {
   /** A server that echoes a request would show the guest its secrets. */
   #searchSecrets(text: string): void {
     for (const { name, secret } of this.#deps.can.credentials) {
-      if (spellings(secret.reveal()).some((value) => text.includes(value))) {
+      const forms = [...spellings(secret.reveal())];
+      if (forms.some((value) => text.includes(value))) {
         throw new AppError(
           "forbidden",
           `the answer holds the secret "${name}": it is not shown`,
@@ -512,22 +514,6 @@ function toText(bytes: Uint8Array): string | undefined {
   } catch {
     return undefined; // not text: it goes as base64
   }
-}
-
-/** How a secret may be written in an answer. */
-function spellings(secret: string): string[] {
-  const bytes = new TextEncoder().encode(secret);
-  const inner = JSON.stringify(secret).slice(1, -1);
-  return [
-    ...new Set([
-      secret,
-      inner,
-      encodeURIComponent(secret),
-      bytes.toBase64().replace(/=+$/, ""),
-      bytes.toBase64({ alphabet: "base64url", omitPadding: true }),
-      bytes.toHex(),
-    ]),
-  ].filter((text) => text !== "");
 }
 
 /** What a guest writes is its own words. */

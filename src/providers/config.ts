@@ -7,6 +7,7 @@
  */
 import { isAbsolute } from "node:path";
 import { z } from "zod";
+import { CLEAR_TEXT, isClearText } from "../core/clear_text.ts";
 import { SecretField } from "../core/secret.ts";
 
 /** The wires we speak. */
@@ -69,7 +70,12 @@ export const ProviderConfig = z.strictObject({
   retriesMax: z.int().min(0).max(10).default(2).describe(
     "Attempts after the first, before the first token",
   ),
-});
+}).refine(
+  ({ baseUrl, apiKey, aws }) =>
+    baseUrl === undefined || !isClearText(baseUrl) ||
+    apiKey === undefined && aws === undefined,
+  { error: CLEAR_TEXT, path: ["baseUrl"] },
+);
 export type ProviderConfig = z.infer<typeof ProviderConfig>;
 
 /** A provider's name, as in `provider:model`. */

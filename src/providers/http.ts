@@ -8,6 +8,7 @@ import { readBytes } from "../core/bounded.ts";
 import { AppError } from "../core/errors.ts";
 import { ModelError } from "../core/model.ts";
 import type { Secret } from "../core/secret.ts";
+import { spellings } from "../core/spellings.ts";
 import {
   type Place,
   toModelError,
@@ -122,8 +123,10 @@ async function readFault(
     // The status says enough: a body that is too long or cut adds nothing.
     return "";
   }
-  const key = apiKey?.reveal();
-  return key === undefined || key === "" ? body : body.replaceAll(key, "…");
+  // The longest first: one spelling may begin as another does.
+  const forms = [...spellings(apiKey?.reveal() ?? "")]
+    .sort((a, b) => b.length - a.length);
+  return forms.reduce((text, form) => text.replaceAll(form, "…"), body);
 }
 
 /** The body of a stream, its breaks and aborts translated. */

@@ -11,6 +11,7 @@ import { AppError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { Provider } from "../core/model.ts";
 import { type Need, need } from "../core/needs.ts";
+import { CLEAR_TEXT, isClearText } from "../core/clear_text.ts";
 import { Secret } from "../core/secret.ts";
 import { type Clock, limitSignal } from "../core/time.ts";
 import { anthropicRow } from "./anthropic.ts";
@@ -134,20 +135,37 @@ function planOne(
     row.regionEnv?.map((name) => env.get(name)).find((one) =>
       one !== undefined
     );
+  const baseUrl = planBaseUrl(row, {
+    configured: config.baseUrl,
+    said: isOwn && row.baseUrlEnv !== undefined
+      ? env.get(row.baseUrlEnv)
+      : undefined,
+    region,
+  });
+  const apiKey = config.apiKey ??
+    keyNames(row).map(findSecret).find((key) => key !== undefined);
+  const held = [apiKey, ...Object.values(secrets)]
+    .find((secret) => secret !== undefined);
+  if (held !== undefined && isClearText(baseUrl)) {
+    throw new AppError(
+      "bad_input",
+      `Cannot send ${held.source} to ${baseUrl.origin}: ${CLEAR_TEXT}`,
+      {
+        hint: `Change ${
+          config.baseUrl === undefined
+            ? row.baseUrlEnv
+            : `providers.${id}.baseUrl`
+        }, or take the key away`,
+      },
+    );
+  }
   return {
     id,
     row,
     config,
     region,
-    baseUrl: planBaseUrl(row, {
-      configured: config.baseUrl,
-      said: isOwn && row.baseUrlEnv !== undefined
-        ? env.get(row.baseUrlEnv)
-        : undefined,
-      region,
-    }),
-    apiKey: config.apiKey ??
-      keyNames(row).map(findSecret).find((key) => key !== undefined),
+    baseUrl,
+    apiKey,
     secrets,
     because: `providers.${id}`,
   };

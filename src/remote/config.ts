@@ -4,6 +4,7 @@
  * @module
  */
 import { z } from "zod";
+import { isClearText } from "../core/clear_text.ts";
 import { Integrity } from "../core/label.ts";
 import { type Need, need } from "../core/needs.ts";
 import { SecretField } from "../core/secret.ts";
@@ -15,17 +16,11 @@ export const RemoteName = z.string().regex(
   "a remote's name is 1 to 40 of a-z, 0-9, _ and -",
 );
 
-function isLoopback(hostname: string): boolean {
-  return hostname === "localhost" || hostname === "[::1]" ||
-    /^127(\.\d{1,3}){3}$/.test(hostname);
-}
-
 /** `wss:` anywhere, `ws:` on this machine; no credential, query or fragment. */
 function isGatewayUrl(text: string): boolean {
   const url = URL.parse(text);
   if (url === null) return false;
-  const isSafe = url.protocol === "wss:" ||
-    url.protocol === "ws:" && isLoopback(url.hostname);
+  const isSafe = /^wss?:$/.test(url.protocol) && !isClearText(url);
   return isSafe && url.username === "" && url.password === "" &&
     url.search === "" && url.hash === "";
 }

@@ -2,8 +2,8 @@
  * The state directory: who may read it, who holds it, the files the engine and
  * the cipher need. Every file access of the store is here.
  *
- * Never: a file of the store is born readable by others; a directory that others
- * may write is used.
+ * Never: a file of the store is born readable by others; what others may read or
+ * write is used, but read in a container whose configuration says so.
  *
  * @module
  */
@@ -137,9 +137,13 @@ export function claimState(dir: string): Disposable {
  * checks those that are there. The engine's other files take over its mode.
  *
  * @returns the path for `openKv`
- * @throws {AppError} `forbidden` when others may write there
+ * @throws {AppError} `forbidden` when others may write there, or read unless
+ * that is `mayBeRead`
  */
-export async function prepareState(dir: string, log: Log): Promise<string> {
+export async function prepareState(
+  dir: string,
+  { log, mayBeRead }: { log: Log; mayBeRead: boolean },
+): Promise<string> {
   await Deno.mkdir(dir, { recursive: true, mode: 0o700 });
   const path = `${dir}/kv.db`;
   try {
@@ -151,16 +155,16 @@ export async function prepareState(dir: string, log: Log): Promise<string> {
   } catch (error) {
     if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
   }
-  await checkMode(dir, { want: "700", log });
+  await checkMode(dir, { want: "700", log, mayBeRead });
   for (const file of [path, `${path}-wal`, `${path}-shm`]) {
-    await checkMode(file, { want: "600", log });
+    await checkMode(file, { want: "600", log, mayBeRead });
   }
   return path;
 }
 
 async function checkMode(
   path: string,
-  options: { want: "600" | "700"; log: Log },
+  options: { want: "600" | "700"; log: Log; mayBeRead: boolean },
 ): Promise<void> {
   const hint = `Run: chmod ${options.want} "${path}"`;
   const info = await lstat(path);
@@ -178,6 +182,13 @@ async function checkMode(
     throw new AppError(
       "forbidden",
       `Cannot use "${path}": others may write it (mode ${showMode(mode)})`,
+      { hint },
+    );
+  }
+  if ((mode & OTHERS_READ) !== 0 && !options.mayBeRead) {
+    throw new AppError(
+      "forbidden",
+      `Cannot use "${path}": others may read it (mode ${showMode(mode)})`,
       { hint },
     );
   }

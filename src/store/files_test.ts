@@ -19,8 +19,12 @@ async function scratch(): Promise<{ dir: string } & AsyncDisposable> {
   };
 }
 
-async function open(dir: string, log: Log = silentLog) {
-  return await openStore({ dir, clock, log });
+async function open(
+  dir: string,
+  log: Log = silentLog,
+  how: { mayBeRead?: boolean } = {},
+) {
+  return await openStore({ dir, clock, log, ...how });
 }
 
 Deno.test({
@@ -55,22 +59,30 @@ Deno.test({
 
 Deno.test({
   name:
-    "openStore() refuses what others may write and warns of what they may read",
+    "openStore() refuses what others may write or read; in a container it warns of the last",
   ignore: isWindows,
   fn: async (t) => {
-    const rows: [path: string, mode: number, want: string][] = [
+    const shared = { mayBeRead: true };
+    type Row = [path: string, mode: number, want: string, how?: typeof shared];
+    const rows: Row[] = [
       ["", 0o720, "forbidden"],
+      ["", 0o720, "forbidden", shared],
       ["", 0o702, "forbidden"],
-      ["", 0o755, "warn"],
+      ["", 0o755, "forbidden"],
+      ["", 0o710, "forbidden"],
+      ["", 0o755, "warn", shared],
       ["", 0o700, "ok"],
       ["/kv.db", 0o620, "forbidden"],
       ["/kv.db", 0o602, "forbidden"],
-      ["/kv.db", 0o644, "warn"],
+      ["/kv.db", 0o644, "forbidden"],
+      ["/kv.db", 0o640, "forbidden"],
+      ["/kv.db", 0o644, "warn", shared],
       ["/kv.db", 0o600, "ok"],
       ["/store.key", 0o640, "forbidden"],
       ["/store.key", 0o604, "forbidden"],
+      ["/store.key", 0o640, "forbidden", shared],
     ];
-    for (const [path, mode, want] of rows) {
+    for (const [path, mode, want, how = {}] of rows) {
       await t.step(
         `${path || "the directory"} at ${mode.toString(8)}`,
         async () => {
@@ -84,7 +96,7 @@ Deno.test({
             level === "warn" && warned.push(event);
           let got = "ok";
           try {
-            await using _store = await open(home.dir, log);
+            await using _store = await open(home.dir, log, how);
             if (warned.length > 0) got = "warn";
           } catch (error) {
             assert.ok(error instanceof AppError);

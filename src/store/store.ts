@@ -45,6 +45,8 @@ export interface StoreOptions {
   dir: string | ":memory:";
   clock: Clock;
   log: Log;
+  /** Whether others of a container may see what is there. @default false */
+  mayBeRead?: boolean;
   /** Seals every value; without it only what is always sealed. */
   cipher?: Cipher;
   /** For tests of the mechanism. */
@@ -98,7 +100,10 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   );
   if (options.dir !== ":memory:") {
     opened.use(claimState(options.dir));
-    path = await prepareState(options.dir, log);
+    path = await prepareState(options.dir, {
+      log,
+      mayBeRead: options.mayBeRead ?? false,
+    });
     key = await openKeyFile(options.dir);
   }
   const kv = opened.use(await Deno.openKv(path));

@@ -5,6 +5,7 @@
  */
 import { z } from "zod";
 import { type Need, need } from "../core/needs.ts";
+import { CLEAR_TEXT, isClearText } from "../core/clear_text.ts";
 import { SecretField } from "../core/secret.ts";
 
 import { ExecConfig, outsideRoots } from "./exec_config.ts";
@@ -21,6 +22,10 @@ export const SearchConfig = z.strictObject({
 ).refine(
   ({ kind, apiKey }) => kind === "searxng" || apiKey !== undefined,
   { error: "this engine needs an apiKey", path: ["apiKey"] },
+).refine(
+  ({ url, apiKey }) =>
+    url === undefined || apiKey === undefined || !isClearText(url),
+  { error: CLEAR_TEXT, path: ["url"] },
 );
 export type SearchConfig = z.infer<typeof SearchConfig>;
 

@@ -8,6 +8,7 @@ import {
   type FakeOptions,
   type FakeRequest,
   pieces,
+  type Reply,
   type Say,
   serveFake,
   type VendorWire,
@@ -341,8 +342,15 @@ const wire: VendorWire = {
       }));
       return Response.json({ object: "list", data });
     }
+    const refused = (said: Reply) => {
+      if (!("status" in said) || "raw" in said) return undefined;
+      const { status, headers = {} } = said;
+      const body = said.body ?? wire.errorBody(status, request);
+      return Response.json(body, { status, headers });
+    };
     if (request.path === "/v1/embeddings") {
-      await reply();
+      const refusal = refused(await reply());
+      if (refusal !== undefined) return refusal;
       return Response.json({
         object: "list",
         data: [{ object: "embedding", index: 0, embedding: [0.1, 0.2, 0.3] }],
@@ -358,12 +366,8 @@ const wire: VendorWire = {
     }
     if (request.body?.stream === true) return undefined;
     const said = await reply();
-    if ("status" in said && !("raw" in said)) {
-      return Response.json(wire.errorBody(said.status, request), {
-        status: said.status,
-      });
-    }
-    return Response.json(openaiChatWhole(said as Say, request.body?.model));
+    return refused(said) ??
+      Response.json(openaiChatWhole(said as Say, request.body?.model));
   },
 };
 

@@ -43,6 +43,7 @@ export async function createEmbeddings(
       path: "/embeddings",
       onUsage,
       onEnd: (bytes) => paid.end(bytes),
+      secrets: () => on.deps.secrets?.().byteFilter(),
       forward: provider.forward.bind(provider),
     });
   });

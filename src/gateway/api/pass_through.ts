@@ -21,6 +21,7 @@ import {
 } from "../../core/model.ts";
 import { asModelRequest, fromChat } from "./asked.ts";
 import type { Call } from "../call.ts";
+import type { ByteFilter } from "../../guard/screen/leaks.ts";
 import type { GatewayLimits } from "../limits.ts";
 import { errorFrame } from "../http_errors.ts";
 import {
@@ -186,6 +187,8 @@ export interface ForwardOptions {
     body: Uint8Array<ArrayBuffer>,
     signal: AbortSignal,
   ): Promise<Response>;
+  /** Looks for this program's own secrets; nothing when it has none. */
+  secrets?(): ByteFilter | undefined;
   onUsage(usage: Usage): void;
   /** It is over, with so many bytes of an answer; 0 for a refusal. */
   onEnd(answerBytes: number): void;
@@ -193,7 +196,10 @@ export interface ForwardOptions {
 
 const encoder = new TextEncoder();
 
-/** Sends a body on and its answer back, bytes untouched. */
+/**
+ * Sends a body on and its answer back, bytes untouched but for this program's
+ * own secrets: a vendor knows its key, and the caller is not to.
+ */
 export async function forwardChat(
   body: string,
   options: ForwardOptions,
@@ -207,20 +213,21 @@ export async function forwardChat(
   );
   if (!answer.ok) {
     options.onEnd(0);
-    return await toVendorError(answer, limits);
+    return await toVendorError(answer, options);
   }
   const type = answer.headers.get("content-type") ?? "application/json";
   if (type.startsWith("text/event-stream") && answer.body !== null) {
     return streamOn(answer.body, options);
   }
-  const bytes = await readBytes(answer.body, limits.answerBytesMax);
+  const said = await readBytes(answer.body, limits.answerBytesMax);
+  const bytes = options.secrets?.()?.all(said) ?? said;
   const tail = bytes.subarray(Math.max(0, bytes.length - limits.tailBytesMax));
   const usage = findUsage(new TextDecoder().decode(tail));
   if (usage !== undefined) options.onUsage(usage);
   options.onEnd(bytes.length);
   return new Response(bytes, {
     status: answer.status,
-    headers: { "content-type": type },
+    headers: { "content-type": plainType(type) },
   });
 }
 
@@ -255,6 +262,13 @@ class Tail {
   }
 }
 
+/** A vendor's type, without what it may say beside the charset. */
+function plainType(type: string): string {
+  return /^[\w.+-]+\/[\w.+-]+(; ?charset=[\w-]+)?$/i.test(type)
+    ? type
+    : "application/json";
+}
+
 function streamOn(
   from: ReadableStream<Uint8Array<ArrayBuffer>>,
   options: ForwardOptions,
@@ -262,6 +276,7 @@ function streamOn(
   const { call } = options;
   const reader = from.getReader();
   const tail = new Tail(options.limits.tailBytesMax);
+  const secrets = options.secrets?.();
   let sent = 0;
   let isOver = false;
   const end = () => {
@@ -292,18 +307,25 @@ function streamOn(
     // No async function: this runs once for every token of a stream.
     pull: (controller) => {
       call.wanted();
-      return reader.read().then(({ done, value }) => {
-        if (isOver) return;
-        if (!done) {
-          tail.add(value);
-          sent += value.byteLength;
-          controller.enqueue(value);
-          call.sent();
-          return;
-        }
-        end();
-        controller.close();
-      }, (error) => fail(controller, error));
+      const next = (): Promise<void> =>
+        reader.read().then(({ done, value }) => {
+          if (isOver) return;
+          if (!done) {
+            tail.add(value);
+            sent += value.byteLength;
+            const clean = secrets?.push(value) ?? value;
+            // All of it may be the beginning of a secret.
+            if (clean.byteLength === 0) return next();
+            controller.enqueue(clean);
+            call.sent();
+            return;
+          }
+          const rest = secrets?.end();
+          if (rest !== undefined && rest.length > 0) controller.enqueue(rest);
+          end();
+          controller.close();
+        }, (error) => fail(controller, error));
+      return next();
     },
     cancel: async () => {
       call.abort(new AppError("cancelled", "The client left"));
@@ -328,9 +350,10 @@ const PASSED = new Set([400, 404, 409, 413, 415, 422, 429, 503, 504]);
 
 async function toVendorError(
   answer: Response,
-  limits: GatewayLimits,
+  { limits, secrets }: Pick<ForwardOptions, "limits" | "secrets">,
 ): Promise<Response> {
-  const bytes = await readBytes(answer.body, limits.errorBytesMax);
+  const said = await readBytes(answer.body, limits.errorBytesMax);
+  const bytes = secrets?.()?.all(said) ?? said;
   const { status } = answer;
   if (!PASSED.has(status)) {
     const isKey = status === 401 || status === 403;

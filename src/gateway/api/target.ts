@@ -9,9 +9,10 @@
 import { scanJson } from "../../core/bounded.ts";
 import { AppError } from "../../core/errors.ts";
 import type { Usage } from "../../core/message.ts";
-import type { ModelRequest, Provider } from "../../core/model.ts";
+import type { ModelEvent, ModelRequest, Provider } from "../../core/model.ts";
 import { AUTO_MODEL } from "../../providers/vendor.ts";
 import { type Call, readJsonText } from "../call.ts";
+import type { SecretSet } from "../../guard/screen/leaks.ts";
 import type { GatewayDeps } from "../deps.ts";
 import type { GatewayLimits } from "../limits.ts";
 import type { Piece } from "./chat_completions/answer.ts";
@@ -182,6 +183,37 @@ export function passPieces(
   on: ApiDeps,
   { pass, request }: { pass: Pass; request: Omit<ModelRequest, "model"> },
 ): AsyncIterable<Piece> {
-  const events = on.deps.router.stream(pass.full, request, call.signal);
+  const events = withoutSecrets(
+    on.deps.router.stream(pass.full, request, call.signal),
+    on.deps.secrets?.(),
+  );
   return pass.paid.over(toPieces(events, pass.onUsage));
+}
+
+/** The same events, none with this program's own secrets in it. */
+async function* withoutSecrets(
+  events: AsyncIterable<ModelEvent>,
+  secrets: SecretSet | undefined,
+): AsyncGenerator<ModelEvent, void, undefined> {
+  const filter = secrets?.ownFilter();
+  if (filter === undefined) return yield* events;
+  let kind: "text" | "thinking" = "text";
+  for await (const event of events) {
+    const isText = event.kind === "text" || event.kind === "thinking";
+    if (!isText || event.kind !== kind) {
+      const text = filter.end();
+      if (text !== "") yield { kind, text };
+    }
+    if (isText) {
+      kind = event.kind;
+      const text = filter.push(event.text);
+      if (text !== "") yield { ...event, text };
+    } else if (event.kind === "tool_call") {
+      const args = JSON.stringify(event.args) ?? "null";
+      const clean = filter.all(args);
+      yield clean === args ? event : { ...event, args: JSON.parse(clean) };
+    } else yield event;
+  }
+  const text = filter.end();
+  if (text !== "") yield { kind, text };
 }

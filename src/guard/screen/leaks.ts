@@ -8,6 +8,9 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
+import { spellings } from "../../core/spellings.ts";
+
 /** Secrets shorter than this are words; they would be found everywhere. */
 const SECRET_CHARS_MIN = 8;
 
@@ -40,7 +43,7 @@ export const KEY_FORMATS: readonly KeyFormat[] = [
   { starts: ["glpat-"], body: TOKEN, min: 20 },
   { starts: ["xoxb-", "xoxp-", "xoxa-", "xapp-"], body: TOKEN, min: 24 },
   { starts: ["AIza"], body: TOKEN, min: 35 },
-  { starts: ["cara_"], body: TOKEN, min: 32 },
+  { starts: ["cara_", "card_", "cari_"], body: TOKEN, min: 32 },
   { starts: PEM_STARTS, body: /[A-Za-z0-9+/=\s:,.-]/, min: 64 },
 ];
 
@@ -89,62 +92,49 @@ function buildTree(patterns: Iterable<string>): Node {
   return root;
 }
 
-function toBase64(bytes: Uint8Array): string {
-  let text = "";
-  for (const byte of bytes) text += String.fromCharCode(byte);
-  return btoa(text);
-}
-
-/** The middle of a secret's base64 at each of three offsets. */
-function base64Forms(bytes: Uint8Array): string[] {
-  return [0, 1, 2].flatMap((offset) => {
-    const padded = new Uint8Array(offset + bytes.length);
-    padded.set(bytes, offset);
-    const text = toBase64(padded);
-    const from = offset === 0 ? 0 : offset + 1;
-    const left = (offset + bytes.length) % 3;
-    const until = text.replace(/=+$/, "").length - (left === 0 ? 0 : 1);
-    const middle = text.slice(from, until);
-    return [middle, middle.replaceAll("+", "-").replaceAll("/", "_")];
-  });
-}
-
-/** Every spelling of a secret that is looked for. */
-export function spellings(secret: string): Set<string> {
-  const bytes = new TextEncoder().encode(secret);
-  const hex = [...bytes].map((b) => b.toString(16).padStart(2, "0")).join("");
-  const percent = [...bytes].map((b) =>
-    `%${b.toString(16).padStart(2, "0").toUpperCase()}`
-  ).join("");
-  const escaped = JSON.stringify(secret).slice(1, -1);
-  return new Set([
-    secret,
-    escaped,
-    encodeURIComponent(secret),
-    percent,
-    percent.toLowerCase(),
-    hex,
-    hex.toUpperCase(),
-    [...secret].reverse().join(""),
-    ...base64Forms(bytes),
-  ].filter((form) => form.length >= SECRET_CHARS_MIN));
+/** The spellings that are not found everywhere. */
+function longSpellings(secret: string): string[] {
+  return [...spellings(secret)].filter((form) =>
+    form.length >= SECRET_CHARS_MIN
+  );
 }
 
 /** A set of secrets that can be looked for. */
 export class SecretSet {
+  readonly #forms: readonly string[];
   readonly #root: Node;
+  #bytes: Node | undefined;
   readonly size: number;
 
   constructor(secrets: Iterable<string>) {
     const long = [...new Set(secrets)]
       .filter((secret) => secret.length >= SECRET_CHARS_MIN);
     this.size = long.length;
-    this.#root = buildTree(long.flatMap((secret) => [...spellings(secret)]));
+    this.#forms = long.flatMap(longSpellings);
+    this.#root = buildTree(this.#forms);
   }
 
   /** A filter for one stream of text. */
   filter(): LeakFilter {
     return new LeakFilter(this.#root);
+  }
+
+  /**
+   * A filter for one stream of bytes in UTF-8, of this program's own secrets
+   * only: what only looks like a key stays. Nothing when there is no secret.
+   */
+  byteFilter(): ByteFilter | undefined {
+    if (this.size === 0) return undefined;
+    // A character for each byte, so that none is cut in two.
+    this.#bytes ??= buildTree(
+      this.#forms.map((form) => latin(new TextEncoder().encode(form))),
+    );
+    return new ByteFilter(this.#bytes);
+  }
+
+  /** The same for text. */
+  ownFilter(): OwnFilter | undefined {
+    return this.size === 0 ? undefined : new OwnFilter(this.#root);
   }
 
   /** A whole text without secrets, and how many were taken out. */
@@ -172,35 +162,60 @@ function step(root: Node, from: Node, char: string): Node {
   return node?.next.get(char) ?? root;
 }
 
-/** Takes secrets out of a stream of text. */
-export class LeakFilter {
+function latin(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    .toString("latin1");
+}
+
+/** Takes secrets out of a stream of bytes. */
+export class ByteFilter {
+  readonly #own: OwnFilter;
+
+  constructor(root: Node) {
+    this.#own = new OwnFilter(root);
+  }
+
+  /** What may leave of these and what was held; the very bytes if all may. */
+  push(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+    const { found, held } = this.#own;
+    const text = this.#own.push(latin(bytes));
+    const isWhole = held === 0 && this.#own.held === 0 &&
+      this.#own.found === found;
+    return isWhole ? bytes : new Uint8Array(Buffer.from(text, "latin1"));
+  }
+
+  /** The rest. */
+  end(): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(Buffer.from(this.#own.end(), "latin1"));
+  }
+
+  /** A whole body without secrets. */
+  all(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+    const first = this.push(bytes);
+    const rest = this.end();
+    return rest.length === 0
+      ? first
+      : new Uint8Array(Buffer.concat([first, rest]));
+  }
+}
+
+/** Takes this program's own secrets out of a stream of text. */
+export class OwnFilter {
   readonly #root: Node;
   #node: Node;
   #held = "";
-  readonly #keys = new KeyFilter();
-  #found = 0;
+  found = 0;
 
   constructor(root: Node) {
     this.#root = root;
     this.#node = root;
   }
 
-  /** How many secrets were taken out. */
-  get found(): number {
-    return this.#found + this.#keys.found;
-  }
-
-  /** Characters that are held back now. */
   get held(): number {
-    return this.#held.length + this.#keys.held;
+    return this.#held.length;
   }
 
-  /** What may leave of this and what was held. */
   push(text: string): string {
-    return this.#keys.push(this.#own(text));
-  }
-
-  #own(text: string): string {
     if (this.#root.next.size === 0) return text;
     let out = "";
     let clear = 0;
@@ -210,7 +225,7 @@ export class LeakFilter {
       if (this.#node.ends === 0) continue;
       out += `${all.slice(clear, n + 1 - this.#node.ends)}[secret]`;
       clear = n + 1;
-      this.#found++;
+      this.found++;
       this.#node = this.#root;
     }
     const until = all.length - this.#node.depth;
@@ -219,12 +234,46 @@ export class LeakFilter {
     return out;
   }
 
-  /** The rest. */
   end(): string {
     const rest = this.#held;
     this.#held = "";
     this.#node = this.#root;
-    return this.#keys.push(rest) + this.#keys.end();
+    return rest;
+  }
+
+  /** A whole text. */
+  all(text: string): string {
+    return this.push(text) + this.end();
+  }
+}
+
+/** Takes secrets out of a stream of text. */
+export class LeakFilter {
+  readonly #own: OwnFilter;
+  readonly #keys = new KeyFilter();
+
+  constructor(root: Node) {
+    this.#own = new OwnFilter(root);
+  }
+
+  /** How many secrets were taken out. */
+  get found(): number {
+    return this.#own.found + this.#keys.found;
+  }
+
+  /** Characters that are held back now. */
+  get held(): number {
+    return this.#own.held + this.#keys.held;
+  }
+
+  /** What may leave of this and what was held. */
+  push(text: string): string {
+    return this.#keys.push(this.#own.push(text));
+  }
+
+  /** The rest. */
+  end(): string {
+    return this.#keys.push(this.#own.end()) + this.#keys.end();
   }
 }
 

@@ -7,6 +7,7 @@
 import { z } from "zod";
 import type { McpProgram } from "../../core/command.ts";
 import { type Need, need } from "../../core/needs.ts";
+import { CLEAR_TEXT, isClearText } from "../../core/clear_text.ts";
 import { Secret, SecretField } from "../../core/secret.ts";
 import { Effect } from "../../core/tool.ts";
 import { ProgramEnvName } from "../exec_config.ts";
@@ -60,6 +61,10 @@ const HttpServer = z.strictObject({
 }).check(({ value, issues }) => {
   const refuse = (path: string[], message: string) =>
     issues.push({ code: "custom", path, message, input: value });
+  const held = [value.token, ...Object.values(value.headers)];
+  if (held.some((one) => one instanceof Secret) && isClearText(value.url)) {
+    refuse(["url"], CLEAR_TEXT);
+  }
   if (value.oauth === undefined) return;
   const { protocol, hostname } = new URL(value.url);
   if (protocol !== "https:" && !isExactLoopback(hostname)) {

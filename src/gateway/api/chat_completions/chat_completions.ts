@@ -112,6 +112,7 @@ async function passThrough(
         limits: on.limits,
         onUsage,
         onEnd: (bytes) => paid.end(bytes),
+        secrets: () => on.deps.secrets?.().byteFilter(),
         forward: provider.forward.bind(provider),
       });
     }
