@@ -126,6 +126,12 @@ Deno.test("A1: an answer of one agent is not read by a key for another", async (
   const made = await send(house, "/v1/responses", { body });
   const path = `/v1/responses/${made.body.id}`;
   assert.equal((await send(house, path, {})).status, 200);
+  // A program's own is its own, though it named no session.
+  const app = await house.token({ agents: ["main"] });
+  const own = await send(house, "/v1/responses", { token: app, body });
+  const more = { ...body, previous_response_id: own.body.id };
+  const on = await send(house, "/v1/responses", { token: app, body: more });
+  assert.equal(on.status, 200, JSON.stringify(on.body));
   const token = await onlyWork(house);
   assert.equal((await send(house, path, { token })).status, 404);
   const next = { ...body, previous_response_id: made.body.id };

@@ -85,9 +85,10 @@ async function findOwn(
   const found = await on.deps.responses?.find(id);
   if (found?.principal !== call.caller.id) return undefined;
   // One principal's keys may differ in the agents they may use.
-  const { key } = found.session ?? {};
-  const caller = await Caller.of(call.caller);
-  return key === undefined || caller.ownsSession(key) ? found : undefined;
+  const { session } = found;
+  const isIts = session === undefined ||
+    call.caller.authority.allowsAgent(agentOf(session.key));
+  return isIts ? found : undefined;
 }
 
 function refusePrevious(): never {
