@@ -24,8 +24,15 @@ const RESTARTS_MS = 60_000;
 /** A signal that comes twice at once (terminal and task runner) counts once. */
 const SIGNAL_ECHO_MS = 250;
 
+/**
+ * A module or package that is not needed is not even looked at. Never with
+ * `compile`, which would leave it out.
+ */
+const LAZY = "--unstable-lazy-dynamic-imports";
+
 /** The planner reads files and variables, and can do nothing else. */
 const PLANNER_FLAGS = [
+  LAZY,
   "--no-prompt",
   "--frozen",
   "--cached-only",
@@ -109,6 +116,8 @@ function environment(plan: Plan): Record<string, string> {
     DENO_NO_PROMPT: "1",
     // Each of glibc's arenas keeps what it once had; two are enough here.
     MALLOC_ARENA_MAX: "2",
+    // It would grow: large blocks that are given back would stay in an arena.
+    MALLOC_MMAP_THRESHOLD_: "131072",
   };
   for (const name of [...RUNTIME_NAMES, ...plan.names]) {
     const value = systemEnv.get(name);
@@ -261,7 +270,7 @@ export async function launch(
     if (isService) report(plan, before);
     before = plan.grants;
     const asked: SpawnOptions = {
-      run: ["run", ...plan.flags],
+      run: ["run", LAZY, ...plan.flags],
       args: [main, ...passed],
       env: environment(plan),
       isService,
@@ -295,8 +304,10 @@ async function printText(
     const value = systemEnv.get(name);
     if (value !== undefined) env[name] = value;
   }
+  // A comma would begin another entry of the permission.
+  const lazy = src.includes(",") ? [] : [LAZY, `--allow-read=${src}`];
   const { code } = await spawn({
-    run: ["run", ...TEXT_FLAGS],
+    run: ["run", ...lazy, ...TEXT_FLAGS],
     args: [main, ...args],
     env,
     isService: false,

@@ -109,6 +109,7 @@ export function permissionsFor(
   const gateway = listenAddress(settings.gateway, facts.env);
   const common = [
     ...gatewayNeeds(gateway),
+    ...sourceNeeds(facts),
     ...stateNeeds(facts),
     ...configNeeds(facts),
     ...tlsNeeds(gateway, facts),
@@ -143,7 +144,7 @@ export function permissionsFor(
     ...toolNeeds(settings.tools),
     ...mcpNeeds(mcpServersOf(settings)),
     ...agentNeeds(settings.agents),
-    ...pluginNeeds(settings.plugins, facts),
+    ...pluginNeeds(settings.plugins),
     ...remoteNeeds(settings.remotes),
   ]);
 }
@@ -160,6 +161,7 @@ export function safePermissions(verb: string, facts: Facts): Permissions {
   );
   return collect([
     ...gatewayNeeds(gateway),
+    ...sourceNeeds(facts),
     ...stateNeeds(facts),
     ...configNeeds(facts),
     ...envNeeds(ENV_NAMES),
@@ -208,10 +210,17 @@ function ownPath(kind: "read" | "write", value: string, because: string): Need {
       JSON.stringify(value)
     }: a comma ends an entry of a permission`,
     {
-      hint: "Set CARAPACE_STATE_DIR to a folder without a comma",
+      hint: because === "state directory"
+        ? "Set CARAPACE_STATE_DIR to a folder without a comma"
+        : "Use a path without a comma",
       details: { because },
     },
   );
+}
+
+/** Its code: what a start does not need is read when it is first used. */
+function sourceNeeds({ sourceDir }: Facts): Need[] {
+  return [ownPath("read", `${sourceDir}/src`, "the program's own modules")];
 }
 
 function stateNeeds({ stateDir }: Facts): Need[] {
@@ -330,7 +339,7 @@ function pluginVerbNeeds(settings: Settings, facts: Facts): Need[] {
   return [
     // Granted by this very call, it may start in this process.
     ...(/^(install|update|grant|enable)$/.test(form) ? wasiNeeds(because) : []),
-    ...pluginNeeds(settings.plugins, facts),
+    ...pluginNeeds(settings.plugins),
     // What leaves, leaves by the proxy; which hosts, the lines below say.
     ...egressNeeds({ ...settings.egress, hosts: [], open: false }),
     ownPath("read", templates, "carapace plugin new"),

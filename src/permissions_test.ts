@@ -52,12 +52,8 @@ const TAILNET = {
   },
 };
 
-/** What plugins' workers load. */
-const WORKERS = [
-  "/opt/carapace/src/plugins",
-  "/opt/carapace/src/core/bounded.ts",
-  "/opt/carapace/src/core/errors.ts",
-];
+/** The program's own modules. */
+const SOURCE = "/opt/carapace/src";
 
 Deno.test("permissionsFor() grants the default configuration its own and no more", () => {
   const flags = flagsFor({});
@@ -70,8 +66,8 @@ Deno.test("permissionsFor() grants the default configuration its own and no more
   ]);
   assert.ok(listOf(flags, "--allow-net")?.includes("127.0.0.1:18789"));
   assert.deepEqual(listOf(flags, "--allow-read"), [
+    SOURCE,
     facts.stateDir,
-    ...WORKERS,
   ]);
   assert.deepEqual(listOf(flags, "--allow-write"), [facts.stateDir]);
   assert.ok(listOf(flags, "--allow-env")?.includes("CARAPACE_TOKEN"));
@@ -225,10 +221,9 @@ Deno.test("permissionsFor() never lets a root become more than its own entries",
     }
     assert.equal(flags.length, clean);
     assert.deepEqual(listOf(flags, "--allow-read"), [
+      SOURCE,
       facts.stateDir,
       `/srv/${root}`,
-      // And what its own workers load.
-      ...WORKERS,
     ]);
   }));
 });
@@ -274,6 +269,7 @@ Deno.test("planFor() gives a bad configuration its state directory and default a
   assert.ok(!names.includes("HTTP_PROXY") && !names.includes("OPENAI_API_KEY"));
   assert.deepEqual(listOf(plan.flags, "--allow-write"), [facts.stateDir]);
   assert.deepEqual(listOf(plan.flags, "--allow-read"), [
+    SOURCE,
     facts.stateDir,
     "/etc/carapace.jsonc",
   ]);

@@ -142,26 +142,9 @@ export function limitsOf(
 /** Where guests of WASI read and write: nothing comes, nothing stays. */
 export const NULL_DEVICE = "/dev/null";
 
-/** Source files that the workers load, below the program's own folder. */
-const WORKER_SOURCES = [
-  "src/plugins",
-  "src/core/bounded.ts",
-  "src/core/errors.ts",
-];
-
-/**
- * What the granted plugins need: their hosts, and the source of their workers.
- * `sourceDir` is the program's own folder.
- */
-export function pluginNeeds(
-  config: PluginsConfig,
-  { sourceDir }: { sourceDir: string },
-): Need[] {
-  const needs: Need[] = WORKER_SOURCES.map((path) => ({
-    kind: "read",
-    value: `${sourceDir}/${path}`,
-    because: "plugins (source of their workers)",
-  }));
+/** What the granted plugins need: their hosts. */
+export function pluginNeeds(config: PluginsConfig): Need[] {
+  const needs: Need[] = [];
   for (const [id, grant] of Object.entries(config.granted)) {
     if (!grant.enabled) continue;
     for (const { host, port } of grant.http) {
