@@ -14,10 +14,11 @@ import { isTextOnly } from "./cli/text_only.ts";
 import { EXIT, type Grant } from "./cli/verb.ts";
 import { systemEnv } from "./config/env.ts";
 import { AppError, ignore } from "./core/errors.ts";
+import { SETTLED_MS } from "./core/exit.ts";
 import { systemClock } from "./core/time.ts";
 import type { Planned } from "./plan.ts";
 
-/** Restarts within a minute that are still believed to be somebody's wish. */
+/** Within a minute so many services that hardly lived are started again. */
 const RESTARTS_MAX = 5;
 const RESTARTS_MS = 60_000;
 
@@ -263,7 +264,7 @@ export async function launch(
   const restarts: number[] = [];
   let before: readonly Grant[] | undefined;
   while (true) {
-    // Ends with the first exit code but 75, and with RESTARTS_MAX of those.
+    // Ends with the first exit code but 75, and with RESTARTS_MAX hasty ones.
     const plan = await askPlanner(verb, rest);
     // A service that is told to stop between two of its processes has stopped.
     if (signals.stopped) return isService ? EXIT.ok : EXIT.interrupted;
@@ -275,6 +276,7 @@ export async function launch(
       env: environment(plan),
       isService,
     };
+    const startedAt = systemClock.now();
     const child = isService && hasPrograms(plan)
       ? await spawnWithPipe(asked, plan)
       : spawnPlain(asked);
@@ -284,7 +286,8 @@ export async function launch(
     if (!isService || code !== EXIT.restart) return code;
     if (signals.stopped) return EXIT.ok;
     const now = systemClock.now();
-    restarts.push(now);
+    // Whoever served for a while was asked to: its owner may ask often.
+    if (now - startedAt < SETTLED_MS) restarts.push(now);
     if (restarts.filter((at) => now - at < RESTARTS_MS).length > RESTARTS_MAX) {
       console.error(
         `error: Cannot go on: the service asked for new permissions ${restarts.length} times in a minute`,

@@ -9,15 +9,15 @@
 import { resolve } from "node:path";
 import { EXIT } from "./cli/verb.ts";
 import { type Env, recordEnv, systemEnv } from "./config/env.ts";
-import { loadConfig } from "./config/load.ts";
-import type { Loaded } from "./config/load.ts";
+import { loadConfig, type Loaded } from "./config/load.ts";
 import { formatProblem, type Problem } from "./config/problem.ts";
 import { openSecrets, type Secrets, SECRETS_FILE } from "./config/secrets.ts";
 import { stateDir, systemPlace } from "./config/state.ts";
 import type { Tokens } from "./auth/tokens.ts";
 import { readTokenFile, writeTokenFile } from "./config/token_file.ts";
 import { watchConfig } from "./config/watch.ts";
-import { AppError, errorText } from "./core/errors.ts";
+import { AppError, errorText, ignore } from "./core/errors.ts";
+import { SETTLED_MS } from "./core/exit.ts";
 import type { Log } from "./core/log.ts";
 import type { StatusPayload } from "./core/methods.ts";
 import { changedSecrets, Secret } from "./core/secret.ts";
@@ -347,6 +347,11 @@ async function followConfig(
         hash: next.loaded.hash,
         restart: true,
       });
+      await systemClock.sleep(
+        Math.max(0, SETTLED_MS - performance.now()),
+        signal,
+      )
+        .catch(ignore("it stops for another reason"));
       return end({
         code: EXIT.restart,
         why: "the configuration changed",

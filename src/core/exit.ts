@@ -4,6 +4,13 @@
  * @module
  */
 
+/**
+ * A service asks for a restart when it has lived this long, whatever its owner
+ * writes: one that ends sooner, again and again, does nothing but ask, and its
+ * launcher gives it up.
+ */
+export const SETTLED_MS = 2_000;
+
 /** Exit codes of every verb; `docs/cli.md` lists them. */
 export const EXIT = {
   ok: 0,

@@ -5,6 +5,7 @@
  */
 import { z } from "zod";
 import { type Need, need } from "../core/needs.ts";
+import { isMisplacedStar } from "./rules.ts";
 
 /** A host alone, as the URL parser writes it. */
 function isHost(host: string): boolean {
@@ -32,6 +33,9 @@ export const EgressConfig = z.strictObject({
     z.string().min(1).max(253).refine(
       isHost,
       'a host stands alone and in lower case, like "api.example.com": no scheme, port or path',
+    ).refine(
+      (host) => !isMisplacedStar(host),
+      'a wildcard stands before at least two labels, like "*.example.com"',
     ),
   ).max(256).default([]).describe(
     "Hosts that tools may reach by https, exactly",

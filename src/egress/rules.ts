@@ -110,6 +110,14 @@ function canonicalHost(host: string): string {
   return url.hostname;
 }
 
+/** Whether a star stands in it where a rule, and the sandbox, can have none. */
+export function isMisplacedStar(host: string): boolean {
+  if (!host.includes("*")) return false;
+  const base = host.slice("*.".length);
+  return !host.startsWith("*.") || base.includes("*") || !base.includes(".") ||
+    /^[\d.]+$|^\[/.test(base);
+}
+
 /** Makes a place ready for matching; a host may be `*.x`. */
 export function parsePlace(
   place: {
@@ -120,7 +128,7 @@ export function parsePlace(
 ): Place {
   const wildcard = place.host.startsWith("*.");
   const host = canonicalHost(wildcard ? place.host.slice(2) : place.host);
-  if (wildcard && (!host.includes(".") || /^[\d.]+$|^\[/.test(host))) {
+  if (isMisplacedStar(wildcard ? `*.${host}` : host)) {
     throw new AppError(
       "bad_input",
       `Cannot use "${place.host}" as a host: a wildcard stands before at least two labels of a name`,

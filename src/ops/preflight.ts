@@ -185,7 +185,8 @@ function toDescriptor(
   if (value === true) return { name: kind };
   switch (kind) {
     case "net":
-      return { name: kind, host: value };
+      // A pattern cannot be asked about, a name that it covers can.
+      return { name: kind, host: value.replace(/^\*\./, "any.") };
     case "read":
     case "write":
     case "ffi":

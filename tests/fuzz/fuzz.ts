@@ -1,108 +1,210 @@
 /**
- * Sends a real gateway what nobody would, for so many seconds.
+ * Sends a real gateway what nobody would, for so many seconds: requests, bytes
+ * and sockets to one process, writes of the configuration to another. At rest,
+ * after each window of inputs, it looks at what is alive in the first.
  *
- *     deno task fuzz --seconds 60 [--seed 7]
+ *     deno task fuzz --seconds 60 [--seed 7] [--window 20000]
  *
  * What it finds is stored in `tests/fuzz/seeds/` and replayed by the tests.
  */
 import { parseArgs } from "node:util";
+import { configInput } from "./config_inputs.ts";
+import { ConfigTarget } from "./config_target.ts";
+import { BYTES_PER_INPUT_MAX, bytesPerInput, type Rest } from "./growth.ts";
 import { Dice, type Input, nextInput } from "./inputs.ts";
+import { grownMost, type LiveBytes } from "./inspector.ts";
+import { rawInput } from "./raw_inputs.ts";
 import { type Finding, Target } from "./target.ts";
 
 const WORKERS = 6;
 const LAST_MAX = 48;
-const SAMPLE_MS = 1_000;
+const LOOK_MS = 1_000;
+const RAW_SHARE = 0.2;
+/** The runtime holds a socket that broke off for half a minute. */
+const REST_MS = 32_000;
+const WINDOW = 20_000;
+
+/** A window's end, as the report shows it. */
+interface Window {
+  inputs: number;
+  /** Alive after a collection, and held of the machine, in megabytes. */
+  liveMb: number;
+  residentMb: number;
+}
 
 /** What a run came to. */
 export interface FuzzReport {
   seed: number;
-  seconds: number;
   inputs: number;
+  /** Writes of the configuration, and those that were accepted. */
+  configs: { sent: number; written: number };
   findings: Finding[];
-  /** Megabytes, at the beginning and the end, and their slope a minute. */
-  residentMb: { first: number; last: number; perMinute: number };
+  windows: Window[];
+  /** `undefined`: there were too few windows to tell. */
+  bytesPerInput: number | undefined;
+  /** Where what grew was made, when it grew. */
+  grown: string[];
 }
 
-/** Least squares over samples taken at equal distances. */
-function slope(samples: readonly number[]): number {
-  const middle = (samples.length - 1) / 2;
-  const mean = samples.reduce((sum, one) => sum + one, 0) / samples.length;
-  let above = 0;
-  let below = 0;
-  samples.forEach((one, n) => {
-    above += (n - middle) * (one - mean);
-    below += (n - middle) ** 2;
-  });
-  return below === 0 ? 0 : above / below;
+/** How it is run. */
+export interface FuzzOptions {
+  /** Of sending; rests are not counted. */
+  seconds: number;
+  seed: number;
+  /** Inputs between two rests; without it there is none. */
+  window?: number;
+  findingsMax?: number;
+}
+
+/** One run over both targets. */
+class Run {
+  readonly #options: FuzzOptions;
+  readonly #dice: Dice;
+  readonly #last: Input[] = [];
+  readonly findings: Finding[] = [];
+  readonly windows: Window[] = [];
+  readonly rests: Rest[] = [];
+  #firstLive: LiveBytes | undefined;
+  #lastLive: LiveBytes | undefined;
+  inputs = 0;
+  configs = 0;
+
+  constructor(options: FuzzOptions) {
+    this.#options = options;
+    this.#dice = new Dice(options.seed);
+  }
+
+  #isFull(): boolean {
+    return this.findings.length >= (this.#options.findingsMax ?? 5);
+  }
+
+  /** Sends until the time or the window is over. */
+  async #window(target: Target, until: number): Promise<void> {
+    const end = this.inputs + (this.#options.window ?? Infinity);
+    const isOver = () =>
+      performance.now() >= until || this.#isFull() || this.inputs >= end;
+    const work = async () => {
+      while (!isOver()) {
+        const input = this.#dice.chance(RAW_SHARE)
+          ? rawInput(this.#dice)
+          : nextInput(this.#dice);
+        this.inputs++;
+        this.#last.push(input);
+        if (this.#last.length > LAST_MAX) this.#last.shift();
+        const found = await target.send(input);
+        if (found !== undefined) this.findings.push(found);
+      }
+    };
+    const watch = async () => {
+      while (!isOver()) {
+        await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+        await this.#look(target);
+      }
+    };
+    await Promise.all([watch(), ...Array.from({ length: WORKERS }, work)]);
+    await this.#look(target);
+  }
+
+  async #look(target: Target): Promise<void> {
+    const why = await target.trouble();
+    // Whichever it was: one of the last.
+    if (why !== undefined) {
+      this.findings.push(...this.#last.map((input) => ({ why, input })));
+    }
+  }
+
+  async #rest(target: Target): Promise<void> {
+    const { inspector } = target;
+    if (inspector === undefined) return;
+    await new Promise((resolve) => setTimeout(resolve, REST_MS));
+    const { used, buffers } = await inspector.live();
+    this.rests.push({ inputs: this.inputs, live: used + buffers });
+    this.#lastLive = await inspector.liveBytes();
+    this.#firstLive ??= this.#lastLive;
+    this.windows.push({
+      inputs: this.inputs,
+      liveMb: toMb(used + buffers),
+      residentMb: toMb(await target.residentBytes()),
+    });
+  }
+
+  async requests(target: Target): Promise<void> {
+    let leftMs = this.#options.seconds * 1000;
+    while (leftMs > 0 && !this.#isFull()) {
+      const begun = performance.now();
+      await this.#window(target, begun + leftMs);
+      leftMs -= performance.now() - begun;
+      await this.#rest(target);
+    }
+  }
+
+  async writes(target: ConfigTarget, isOver: () => boolean): Promise<void> {
+    const dice = new Dice(this.#options.seed + 1);
+    while (!isOver() && !this.#isFull()) {
+      const input = configInput(dice);
+      if (input.kind !== "config") continue;
+      this.configs++;
+      const found = await target.send(input);
+      if (found !== undefined) this.findings.push(found);
+    }
+  }
+
+  grown(): string[] {
+    const [first, last] = [this.#firstLive, this.#lastLive];
+    return first === undefined || last === undefined
+      ? []
+      : grownMost(first, last);
+  }
+}
+
+function toMb(bytes: number): number {
+  return Math.round(bytes / 104_857.6) / 10;
 }
 
 /** Runs it. */
-export async function fuzz(
-  { seconds, seed, findingsMax = 5 }: {
-    seconds: number;
-    seed: number;
-    findingsMax?: number;
-  },
-): Promise<FuzzReport> {
-  await using target = await Target.open();
-  const dice = new Dice(seed);
-  const until = performance.now() + seconds * 1000;
-  const findings: Finding[] = [];
-  const last: Input[] = [];
-  const samples: number[] = [];
-  let inputs = 0;
-  const isOver = () =>
-    performance.now() >= until || findings.length >= findingsMax;
-  const work = async () => {
-    while (!isOver()) {
-      const input = nextInput(dice);
-      inputs++;
-      last.push(input);
-      if (last.length > LAST_MAX) last.shift();
-      const found = await target.send(input);
-      if (found !== undefined) findings.push(found);
-    }
-  };
-  const watch = async () => {
-    while (!isOver()) {
-      await new Promise((resolve) => setTimeout(resolve, SAMPLE_MS));
-      await look();
-    }
-  };
-  const look = async () => {
-    const why = await target.trouble();
-    if (why !== undefined) {
-      // Whichever it was: one of the last.
-      findings.push(...last.map((input) => ({ why, input })));
-      return;
-    }
-    samples.push(await target.residentBytes() / 1_048_576);
-  };
-  await Promise.all([watch(), ...Array.from({ length: WORKERS }, work)]);
-  await look();
-  const warm = samples.slice(Math.floor(samples.length / 3));
-  const round = (value: number) => Math.round(value * 10) / 10;
+export async function fuzz(options: FuzzOptions): Promise<FuzzReport> {
+  const inspect = options.window !== undefined;
+  const [one, other] = await Promise.all([
+    Target.open({ inspect }),
+    ConfigTarget.open(),
+  ]);
+  await using target = one;
+  await using configTarget = other;
+  const run = new Run(options);
+  let isOver = false;
+  const writing = run.writes(configTarget, () => isOver);
+  await run.requests(target).finally(() => isOver = true);
+  await writing;
+  const stayed = bytesPerInput(run.rests);
   return {
-    seed,
-    seconds,
-    inputs,
-    findings,
-    residentMb: {
-      first: round(samples[0] ?? 0),
-      last: round(samples.at(-1) ?? 0),
-      perMinute: round(slope(warm) * (60_000 / SAMPLE_MS)),
-    },
+    seed: options.seed,
+    inputs: run.inputs,
+    configs: { sent: run.configs, written: configTarget.written },
+    findings: run.findings,
+    windows: run.windows,
+    bytesPerInput: stayed === undefined ? undefined : Math.round(stayed),
+    grown: stayed !== undefined && stayed > BYTES_PER_INPUT_MAX
+      ? run.grown()
+      : [],
   };
 }
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { seconds: { type: "string" }, seed: { type: "string" } },
+    options: {
+      seconds: { type: "string" },
+      seed: { type: "string" },
+      window: { type: "string" },
+    },
   });
   const seed = Number(
     values.seed ?? crypto.getRandomValues(new Uint32Array(1))[0],
   );
-  const report = await fuzz({ seconds: Number(values.seconds ?? 60), seed });
+  const report = await fuzz({
+    seconds: Number(values.seconds ?? 60),
+    seed,
+    window: Number(values.window ?? WINDOW),
+  });
   const { findings, ...rest } = report;
   const folder = new URL("./seeds/", import.meta.url);
   if (findings.length > 0) {
@@ -111,8 +213,13 @@ async function main(): Promise<void> {
     await Deno.writeTextFile(file, JSON.stringify(findings, null, 2) + "\n");
   }
   const found = [...new Set(findings.map(({ why }) => why))];
-  console.log(JSON.stringify({ ...rest, found }, null, 2));
-  if (findings.length > 0) Deno.exitCode = 1;
+  const memory = report.bytesPerInput === undefined
+    ? "not judged: it takes three windows (--seconds, --window)"
+    : report.bytesPerInput <= BYTES_PER_INPUT_MAX
+    ? "flat"
+    : `grows by ${report.bytesPerInput} bytes an input`;
+  console.log(JSON.stringify({ ...rest, memory, found }, null, 2));
+  if (findings.length > 0 || memory.startsWith("grows")) Deno.exitCode = 1;
 }
 
 if (import.meta.main) main();

@@ -13,6 +13,8 @@ import { ROUTES } from "../../src/gateway/routes.ts";
 export type Input =
   /** A request as bytes, as Latin-1 text. */
   | { kind: "http"; bytes: string }
+  /** A method of the configuration; `{HASH}` is that of the present one. */
+  | { kind: "config"; method: string; params: Record<string, unknown> }
   /** Frames of one socket, after a good handshake or without one. */
   | { kind: "ws"; isKnown: boolean; frames: string[] };
 
@@ -51,7 +53,7 @@ export class Dice {
   }
 }
 
-interface Schema {
+export interface Schema {
   type?: string | string[];
   properties?: Record<string, Schema>;
   required?: string[];
@@ -119,7 +121,7 @@ const ODD: readonly unknown[] = [
   ...STRINGS.slice(0, 12),
 ];
 
-function text(dice: Dice): string {
+export function text(dice: Dice): string {
   if (dice.chance(0.6)) return dice.pick(STRINGS);
   const length = dice.below(40);
   let made = "";
@@ -191,7 +193,7 @@ function schemaOf(type: z.ZodType): Schema {
   }) as Schema;
 }
 
-/** These would stop, or move, the very gateway that is tried. */
+/** These would move the gateway that is tried: they have a target of their own. */
 export const LEFT_OUT: ReadonlySet<string> = new Set([
   "config.set",
   "config.apply",
@@ -208,7 +210,7 @@ const routes = ROUTES.map(({ method, path, input }) => ({
 }));
 
 /** Deep, wide and broken texts beside what `JSON.stringify` writes. */
-function jsonText(value: unknown, dice: Dice): string {
+export function jsonText(value: unknown, dice: Dice): string {
   const plain = JSON.stringify(value) ?? "null";
   switch (dice.below(24)) {
     case 0:
@@ -231,7 +233,7 @@ function jsonText(value: unknown, dice: Dice): string {
 }
 
 /** Changes, drops, doubles or inserts a few characters. */
-function bend(text: string, dice: Dice): string {
+export function bend(text: string, dice: Dice): string {
   let made = text;
   for (let n = dice.below(4); n >= 0; n--) {
     const at = dice.below(made.length + 1);
@@ -254,7 +256,7 @@ function bend(text: string, dice: Dice): string {
 }
 
 /** UTF-8 as Latin-1: what stands for its bytes. */
-function latin1(text: string): string {
+export function latin1(text: string): string {
   let made = "";
   for (const byte of new TextEncoder().encode(text)) {
     made += String.fromCharCode(byte);
@@ -371,7 +373,7 @@ function socketInput(dice: Dice): Input {
   return { kind: "ws", isKnown, frames };
 }
 
-/** The next input. */
+/** The next request or socket. */
 export function nextInput(dice: Dice): Input {
   return dice.chance(0.6) ? httpInput(dice) : socketInput(dice);
 }

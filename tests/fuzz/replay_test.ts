@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
+import { configInput } from "./config_inputs.ts";
+import { ConfigTarget } from "./config_target.ts";
 import { fuzz } from "./fuzz.ts";
 import { Dice, type Input, nextInput } from "./inputs.ts";
+import { BYTES_PER_INPUT_MAX, bytesPerInput } from "./growth.ts";
+import { rawInput } from "./raw_inputs.ts";
 import { Target } from "./target.ts";
 
 async function seeds(): Promise<{ name: string; inputs: Input[] }[]> {
@@ -16,25 +20,46 @@ async function seeds(): Promise<{ name: string; inputs: Input[] }[]> {
 }
 
 Deno.test("what once went wrong does not again", async () => {
-  await using target = await Target.open();
+  const [one, other] = await Promise.all([Target.open(), ConfigTarget.open()]);
+  await using target = one;
+  await using configTarget = other;
   for (const { name, inputs } of await seeds()) {
     for (const input of inputs) {
-      assert.equal((await target.send(input))?.why, undefined, name);
+      const found = input.kind === "config"
+        ? await configTarget.send(input)
+        : await target.send(input);
+      assert.equal(found?.why, undefined, name);
     }
     assert.equal(await target.trouble(), undefined, name);
   }
 });
 
 Deno.test("a few seconds of what nobody would send", async () => {
-  const { inputs, findings } = await fuzz({ seconds: 4, seed: 20_261_122 });
-  assert.deepEqual(findings.map(({ why }) => why), []);
-  assert.ok(inputs > 100, `${inputs} inputs`);
+  const report = await fuzz({ seconds: 4, seed: 20_261_122 });
+  assert.deepEqual(report.findings.map(({ why }) => why), []);
+  assert.ok(report.inputs > 100, `${report.inputs} inputs`);
+  assert.ok(report.configs.sent > 10, `${report.configs.sent} configurations`);
 });
 
 Deno.test("the same seed makes the same inputs", () => {
   const make = () => {
     const dice = new Dice(7);
-    return Array.from({ length: 200 }, () => nextInput(dice));
+    return Array.from(
+      { length: 200 },
+      () => [nextInput(dice), rawInput(dice), configInput(dice)],
+    );
   };
   assert.deepEqual(make(), make());
+});
+
+Deno.test("memory that grows is told from memory that fills", () => {
+  const rests = (live: (n: number) => number) =>
+    [1, 2, 3, 4, 5].map((n) => ({ inputs: n * 20_000, live: live(n) }));
+  // Half a megabyte a window, as measured; the first is not judged.
+  const fills = bytesPerInput(rests((n) => 5e7 + (n > 1 ? 2e7 : 0) + n * 5e5));
+  assert.ok(fills !== undefined && fills < BYTES_PER_INPUT_MAX, `${fills}`);
+  // A kilobyte for every fourth input.
+  const leaks = bytesPerInput(rests((n) => 5e7 + n * 5_000 * 1_000));
+  assert.ok(leaks !== undefined && leaks > BYTES_PER_INPUT_MAX, `${leaks}`);
+  assert.equal(bytesPerInput(rests(() => 1).slice(0, 2)), undefined);
 });

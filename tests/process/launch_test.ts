@@ -124,6 +124,14 @@ Deno.test("launch gives up when a service does nothing but ask for permissions",
   assert.match(proc.err.at(-1) ?? "", /asked for new permissions 6 times/);
 });
 
+Deno.test("launch believes who asks often, when each service served for a while", async () => {
+  await using state = await scratch();
+  const orders = [...Array(6).fill("settled"), "3"].join(" ");
+  await using proc = await startStandIn(state.path, { orders });
+  assert.equal(await proc.code(), 3);
+  assert.equal(proc.out.length, 7);
+});
+
 Deno.test("launch starts a bad configuration in safe mode and names each problem", async (t) => {
   const rows: [why: string, config: string, message: RegExp][] = [
     ["not JSON", "{", /carapace\.jsonc:1:/],

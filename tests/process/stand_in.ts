@@ -2,6 +2,7 @@
  * Stands in for the program under the launcher: says what it was given, then does
  * what the file `orders` in its state directory says, one word a start.
  */
+import { SETTLED_MS } from "../../src/core/exit.ts";
 import { watchLifeline } from "../../src/ops/lifeline.ts";
 
 const state = Deno.env.get("CARAPACE_STATE_DIR") ?? "";
@@ -41,6 +42,10 @@ async function main(): Promise<void> {
       `{ "egress": { "hosts": ["added.example.com"] } }`,
       { mode: 0o600 },
     );
+    Deno.exit(75);
+  }
+  if (order === "settled") {
+    await new Promise((resolve) => setTimeout(resolve, SETTLED_MS));
     Deno.exit(75);
   }
   const code = Number(order);
