@@ -5,12 +5,13 @@
  * @module
  */
 import { z } from "zod";
-import { KeyBudget, type Scope } from "./authority.ts";
+import { KeyBudget } from "./authority.ts";
 import { DEVICE_METHODS } from "./methods/device.ts";
 import { SessionKey } from "./ids.ts";
 import { CATALOG_METHODS } from "./methods/catalog.ts";
 import { CHANNEL_METHODS } from "./methods/channel.ts";
 import { CONFIG_METHODS } from "./methods/config.ts";
+import { contracts, type MethodContract } from "./methods/contract.ts";
 import { GUARD_METHODS } from "./methods/guard.ts";
 import { NODE_METHODS } from "./methods/node.ts";
 import { OPS_METHODS } from "./methods/ops.ts";
@@ -21,22 +22,12 @@ import { SESSION_METHODS, SessionSummary } from "./methods/session.ts";
 import { TOOL_METHODS } from "./methods/tool.ts";
 import { RunId } from "./turn.ts";
 
+export type { MethodContract } from "./methods/contract.ts";
 export {
   ContextAccount,
   type SessionMethod,
   SessionSummary,
 } from "./methods/session.ts";
-
-/** One method's contract. */
-export interface MethodContract {
-  /** `node` is for a node's own socket, and for no other. */
-  scope: Scope | "node";
-  /** Not for anybody else, whatever scopes they hold. */
-  owner?: true;
-  about: string;
-  input: z.ZodType;
-  output: z.ZodType;
-}
 
 const IdempotencyKey = z.string().min(1).max(256);
 const Key = z.string().min(1).max(300);
@@ -139,208 +130,229 @@ export const PresenceEntry = z.object({
 export type PresenceEntry = z.infer<typeof PresenceEntry>;
 
 export const METHODS = {
-  health: {
-    scope: "read",
-    about: "Whether the gateway works, in brief",
-    input: z.strictObject({ probe: z.boolean().optional() }),
-    output: HealthPayload,
-  },
-  status: {
-    scope: "read",
-    about: "What runs, for how long, and under which sandbox",
-    input: Nothing,
-    output: StatusPayload,
-  },
-  "system-presence": {
-    scope: "read",
-    about: "Who is connected: the owner sees all, others themselves",
-    input: Nothing,
-    output: z.array(PresenceEntry),
-  },
-  "chat.send": {
-    scope: "chat",
-    about: "Start a turn; its events follow as `chat` and `agent`",
-    input: z.strictObject({
-      sessionKey: Key,
-      message: z.string().max(262_144),
-      idempotencyKey: IdempotencyKey,
-      thinking: z.string().max(32).optional(),
-      deliver: z.boolean().optional(),
-      attachments: z.array(Attachment).max(16).optional(),
-      timeoutMs: TimeoutMs.optional(),
-    }),
-    output: z.object({
-      runId: RunId,
-      status: z.enum(["started", "queued", "duplicate"]),
-    }),
-  },
-  "chat.history": {
-    scope: "read",
-    about: "The messages of a session, oldest first",
-    input: z.strictObject({
-      sessionKey: Key,
-      limit: z.int().min(1).max(1000).optional(),
-    }),
-    output: z.object({
-      sessionKey: SessionKey,
-      sessionId: z.string(),
-      messages: z.array(z.object({
-        role: z.string(),
-        content: z.unknown(),
-        timestamp: z.int(),
-        seq: z.int(),
-        runId: RunId.optional(),
-      })),
-      thinkingLevel: z.string().optional(),
-    }),
-  },
-  "chat.abort": {
-    scope: "chat",
-    about: "Stop a session's runs, or one of them",
-    input: z.strictObject({ sessionKey: Key, runId: RunId.optional() }),
-    output: z.object({
-      ok: z.literal(true),
-      aborted: z.boolean(),
-      runIds: z.array(RunId),
-    }),
-  },
-  "sessions.list": {
-    scope: "read",
-    about: "Sessions, last used first",
-    input: z.strictObject({
-      limit: z.int().min(1).max(1000).optional(),
-      offset: z.int().nonnegative().optional(),
-      agentId: z.string().max(64).optional(),
-      activeMinutes: z.int().positive().optional(),
-      search: z.string().max(256).optional(),
-      includeLastMessage: z.boolean().optional(),
-    }),
-    output: z.object({
-      ts: z.int(),
-      count: z.int(),
-      sessions: z.array(SessionSummary),
-    }),
-  },
+  ...contracts({
+    health: {
+      scope: "read",
+      about: "Whether the gateway works, in brief",
+      input: () => z.strictObject({ probe: z.boolean().optional() }),
+      output: () => HealthPayload,
+    },
+    status: {
+      scope: "read",
+      about: "What runs, for how long, and under which sandbox",
+      input: () => Nothing,
+      output: () => StatusPayload,
+    },
+    "system-presence": {
+      scope: "read",
+      about: "Who is connected: the owner sees all, others themselves",
+      input: () => Nothing,
+      output: () => z.array(PresenceEntry),
+    },
+    "chat.send": {
+      scope: "chat",
+      about: "Start a turn; its events follow as `chat` and `agent`",
+      input: () =>
+        z.strictObject({
+          sessionKey: Key,
+          message: z.string().max(262_144),
+          idempotencyKey: IdempotencyKey,
+          thinking: z.string().max(32).optional(),
+          deliver: z.boolean().optional(),
+          attachments: z.array(Attachment).max(16).optional(),
+          timeoutMs: TimeoutMs.optional(),
+        }),
+      output: () =>
+        z.object({
+          runId: RunId,
+          status: z.enum(["started", "queued", "duplicate"]),
+        }),
+    },
+    "chat.history": {
+      scope: "read",
+      about: "The messages of a session, oldest first",
+      input: () =>
+        z.strictObject({
+          sessionKey: Key,
+          limit: z.int().min(1).max(1000).optional(),
+        }),
+      output: () =>
+        z.object({
+          sessionKey: SessionKey,
+          sessionId: z.string(),
+          messages: z.array(z.object({
+            role: z.string(),
+            content: z.unknown(),
+            timestamp: z.int(),
+            seq: z.int(),
+            runId: RunId.optional(),
+          })),
+          thinkingLevel: z.string().optional(),
+        }),
+    },
+    "chat.abort": {
+      scope: "chat",
+      about: "Stop a session's runs, or one of them",
+      input: () => z.strictObject({ sessionKey: Key, runId: RunId.optional() }),
+      output: () =>
+        z.object({
+          ok: z.literal(true),
+          aborted: z.boolean(),
+          runIds: z.array(RunId),
+        }),
+    },
+    "sessions.list": {
+      scope: "read",
+      about: "Sessions, last used first",
+      input: () =>
+        z.strictObject({
+          limit: z.int().min(1).max(1000).optional(),
+          offset: z.int().nonnegative().optional(),
+          agentId: z.string().max(64).optional(),
+          activeMinutes: z.int().positive().optional(),
+          search: z.string().max(256).optional(),
+          includeLastMessage: z.boolean().optional(),
+        }),
+      output: () =>
+        z.object({
+          ts: z.int(),
+          count: z.int(),
+          sessions: z.array(SessionSummary),
+        }),
+    },
+  }),
   ...SESSION_METHODS,
-  agent: {
-    scope: "chat",
-    about: "Start a turn and return at once; wait for it with agent.wait",
-    input: z.strictObject({
-      message: z.string().max(262_144),
-      sessionKey: Key.optional(),
-      agentId: z.string().max(64).optional(),
-      idempotencyKey: IdempotencyKey,
-      model: z.string().max(256).optional(),
-      thinking: z.string().max(32).optional(),
-      deliver: z.boolean().optional(),
-      to: z.string().max(256).optional(),
-      channel: z.string().max(64).optional(),
-      extraSystemPrompt: z.string().max(65_536).optional(),
-      timeoutMs: TimeoutMs.optional(),
-    }),
-    output: z.object({ runId: RunId, status: z.literal("accepted") }),
-  },
-  "agent.wait": {
-    scope: "chat",
-    about: "Wait for a run's end",
-    input: z.strictObject({ runId: RunId, timeoutMs: TimeoutMs.optional() }),
-    output: z.object({
-      runId: RunId,
-      status: z.enum(["ok", "error", "timeout"]),
-      startedAt: z.int().optional(),
-      endedAt: z.int().optional(),
-      reply: z.string().optional(),
-      usage: Usage.optional(),
-      error: z.string().optional(),
-    }),
-  },
+  ...contracts({
+    agent: {
+      scope: "chat",
+      about: "Start a turn and return at once; wait for it with agent.wait",
+      input: () =>
+        z.strictObject({
+          message: z.string().max(262_144),
+          sessionKey: Key.optional(),
+          agentId: z.string().max(64).optional(),
+          idempotencyKey: IdempotencyKey,
+          model: z.string().max(256).optional(),
+          thinking: z.string().max(32).optional(),
+          deliver: z.boolean().optional(),
+          to: z.string().max(256).optional(),
+          channel: z.string().max(64).optional(),
+          extraSystemPrompt: z.string().max(65_536).optional(),
+          timeoutMs: TimeoutMs.optional(),
+        }),
+      output: () => z.object({ runId: RunId, status: z.literal("accepted") }),
+    },
+    "agent.wait": {
+      scope: "chat",
+      about: "Wait for a run's end",
+      input: () =>
+        z.strictObject({ runId: RunId, timeoutMs: TimeoutMs.optional() }),
+      output: () =>
+        z.object({
+          runId: RunId,
+          status: z.enum(["ok", "error", "timeout"]),
+          startedAt: z.int().optional(),
+          endedAt: z.int().optional(),
+          reply: z.string().optional(),
+          usage: Usage.optional(),
+          error: z.string().optional(),
+        }),
+    },
+  }),
   ...CATALOG_METHODS,
-  "usage.status": {
-    scope: "read",
-    about: "What today came to, and how the budgets stand",
-    input: Nothing,
-    output: z.object({
-      ts: z.int(),
-      day: z.string(),
-      today: UsageTotals,
-      budgets: z.array(BudgetStanding),
-    }),
-  },
-  "usage.cost": {
-    scope: "read",
-    about: "Tokens and money of the last days, grouped",
-    input: z.strictObject({
-      by: z.enum(["day", "model", "agent", "session", "key", "sender"])
-        .optional(),
-      days: z.int().min(1).max(800).optional(),
-    }),
-    output: z.object({
-      ts: z.int(),
-      by: z.string(),
-      from: z.string(),
-      to: z.string(),
-      total: UsageTotals,
-      rows: z.array(z.object({ name: z.string(), ...UsageTotals.shape })),
-    }),
-  },
-  "usage.budget": {
-    scope: "read",
-    about: "Every limit on spending, and how it stands today",
-    input: Nothing,
-    output: z.object({ ts: z.int(), budgets: z.array(BudgetStanding) }),
-  },
-  "token.create": {
-    scope: "admin",
-    about: "Make a token; its text is in the answer and nowhere else",
-    input: z.strictObject({
-      name: z.string().min(1).max(64),
-      scopes: z.array(z.string().max(64)).max(32),
-      agents: z.array(z.string()).optional(),
-      models: z.array(z.string()).optional(),
-      tools: z.array(z.string()).optional(),
-      integrity: z.enum(["owner", "untrusted"]).optional(),
-      expiresInMs: z.int().positive().optional(),
-      /** What it may spend in a day; no more than its maker. */
-      budget: KeyBudget.optional(),
-    }),
-    output: z.object({ id: z.string(), token: z.string() }),
-  },
-  "token.list": {
-    scope: "admin",
-    about: "The tokens, without their texts",
-    input: Nothing,
-    output: z.object({
-      tokens: z.array(z.object({
-        id: z.string(),
-        name: z.string(),
-        scopes: z.array(z.string()),
-        /** `any`, or the names. */
-        agents: z.union([z.literal("any"), z.array(z.string())]).optional(),
-        models: z.union([z.literal("any"), z.array(z.string())]).optional(),
-        tools: z.union([z.literal("any"), z.array(z.string())]).optional(),
-        integrity: z.string().optional(),
-        kind: z.string().optional(),
-        /** Its own and its makers' in one: the least of each. */
-        budget: KeyBudget.optional(),
-        createdAt: z.int(),
-        expiresAt: z.int().optional(),
-        lastUsedAt: z.int().optional(),
-      })),
-    }),
-  },
-  "token.rotate": {
-    scope: "admin",
-    about:
-      "Make a token's next text; the present one holds until the next is used",
-    input: z.strictObject({ id: z.string().min(1).max(64) }),
-    output: z.object({ id: z.string(), token: z.string() }),
-  },
-  "token.revoke": {
-    scope: "admin",
-    about: "End a token, its sockets and its runs",
-    input: z.strictObject({ id: z.string().max(64) }),
-    output: z.object({ ok: z.literal(true), id: z.string() }),
-  },
+  ...contracts({
+    "usage.status": {
+      scope: "read",
+      about: "What today came to, and how the budgets stand",
+      input: () => Nothing,
+      output: () =>
+        z.object({
+          ts: z.int(),
+          day: z.string(),
+          today: UsageTotals,
+          budgets: z.array(BudgetStanding),
+        }),
+    },
+    "usage.cost": {
+      scope: "read",
+      about: "Tokens and money of the last days, grouped",
+      input: () =>
+        z.strictObject({
+          by: z.enum(["day", "model", "agent", "session", "key", "sender"])
+            .optional(),
+          days: z.int().min(1).max(800).optional(),
+        }),
+      output: () =>
+        z.object({
+          ts: z.int(),
+          by: z.string(),
+          from: z.string(),
+          to: z.string(),
+          total: UsageTotals,
+          rows: z.array(z.object({ name: z.string(), ...UsageTotals.shape })),
+        }),
+    },
+    "usage.budget": {
+      scope: "read",
+      about: "Every limit on spending, and how it stands today",
+      input: () => Nothing,
+      output: () => z.object({ ts: z.int(), budgets: z.array(BudgetStanding) }),
+    },
+    "token.create": {
+      scope: "admin",
+      about: "Make a token; its text is in the answer and nowhere else",
+      input: () =>
+        z.strictObject({
+          name: z.string().min(1).max(64),
+          scopes: z.array(z.string().max(64)).max(32),
+          agents: z.array(z.string()).optional(),
+          models: z.array(z.string()).optional(),
+          tools: z.array(z.string()).optional(),
+          integrity: z.enum(["owner", "untrusted"]).optional(),
+          expiresInMs: z.int().positive().optional(),
+          /** What it may spend in a day; no more than its maker. */
+          budget: KeyBudget.optional(),
+        }),
+      output: () => z.object({ id: z.string(), token: z.string() }),
+    },
+    "token.list": {
+      scope: "admin",
+      about: "The tokens, without their texts",
+      input: () => Nothing,
+      output: () =>
+        z.object({
+          tokens: z.array(z.object({
+            id: z.string(),
+            name: z.string(),
+            scopes: z.array(z.string()),
+            /** `any`, or the names. */
+            agents: z.union([z.literal("any"), z.array(z.string())]).optional(),
+            models: z.union([z.literal("any"), z.array(z.string())]).optional(),
+            tools: z.union([z.literal("any"), z.array(z.string())]).optional(),
+            integrity: z.string().optional(),
+            kind: z.string().optional(),
+            /** Its own and its makers' in one: the least of each. */
+            budget: KeyBudget.optional(),
+            createdAt: z.int(),
+            expiresAt: z.int().optional(),
+            lastUsedAt: z.int().optional(),
+          })),
+        }),
+    },
+    "token.rotate": {
+      scope: "admin",
+      about:
+        "Make a token's next text; the present one holds until the next is used",
+      input: () => z.strictObject({ id: z.string().min(1).max(64) }),
+      output: () => z.object({ id: z.string(), token: z.string() }),
+    },
+    "token.revoke": {
+      scope: "admin",
+      about: "End a token, its sockets and its runs",
+      input: () => z.strictObject({ id: z.string().max(64) }),
+      output: () => z.object({ ok: z.literal(true), id: z.string() }),
+    },
+  }),
   ...DEVICE_METHODS,
   ...CHANNEL_METHODS,
   ...GUARD_METHODS,
@@ -350,7 +362,7 @@ export const METHODS = {
   ...CONFIG_METHODS,
   ...SCHEDULE_METHODS,
   ...NODE_METHODS,
-} as const satisfies Record<string, MethodContract>;
+} satisfies Record<string, MethodContract>;
 
 export type MethodName = keyof typeof METHODS;
 /** A method's parameters as a client writes them. */

@@ -5,6 +5,7 @@
  * @module
  */
 import { z } from "zod";
+import { contracts } from "./contract.ts";
 
 const Nothing = z.strictObject({});
 const Id = z.string().min(1).max(64);
@@ -116,83 +117,87 @@ const Listed = z.object({
   invites: z.array(OpenInvite),
 });
 
-export const DEVICE_METHODS = {
+export const DEVICE_METHODS = contracts({
   "device.pair.list": {
     scope: "pairing",
     about: "Devices that are paired, ask to be, or are invited",
-    input: Nothing,
-    output: Listed,
+    input: () => Nothing,
+    output: () => Listed,
   },
   "device.pair.approve": {
     scope: "pairing",
     about:
       "Pair a device with what it asked for, within what the caller has itself",
-    input: Approve,
-    output: Approved,
+    input: () => Approve,
+    output: () => Approved,
   },
   "device.pair.reject": {
     scope: "pairing",
     about: "Turn a request down, or withdraw an invitation",
-    input: Reject,
-    output: Rejected,
+    input: () => Reject,
+    output: () => Rejected,
   },
   "node.pair.list": {
     scope: "pairing",
     about: "The same as device.pair.list, of nodes only",
-    input: Nothing,
-    output: Listed,
+    input: () => Nothing,
+    output: () => Listed,
   },
   "node.pair.approve": {
     scope: "pairing",
     about: "The same as device.pair.approve, for a node",
-    input: Approve,
-    output: Approved,
+    input: () => Approve,
+    output: () => Approved,
   },
   "node.pair.reject": {
     scope: "pairing",
     about: "The same as device.pair.reject, for a node",
-    input: Reject,
-    output: Rejected,
+    input: () => Reject,
+    output: () => Rejected,
   },
   "device.token.rotate": {
     scope: "pairing",
     about:
       "Make a device's next token; the present one holds until the next is used",
-    input: OneDevice,
-    output: z.object({
-      deviceId: z.string(),
-      role: DeviceRole,
-      token: z.string(),
-      scopes: z.array(z.string()),
-      rotatedAtMs: z.int(),
-    }),
+    input: () => OneDevice,
+    output: () =>
+      z.object({
+        deviceId: z.string(),
+        role: DeviceRole,
+        token: z.string(),
+        scopes: z.array(z.string()),
+        rotatedAtMs: z.int(),
+      }),
   },
   "device.token.revoke": {
     scope: "pairing",
     about: "End a device: its key, its token, its sockets and its runs",
-    input: OneDevice,
-    output: z.object({
-      deviceId: z.string(),
-      role: DeviceRole,
-      revokedAtMs: z.int(),
-    }),
+    input: () => OneDevice,
+    output: () =>
+      z.object({
+        deviceId: z.string(),
+        role: DeviceRole,
+        revokedAtMs: z.int(),
+      }),
   },
   "device.bootstrap.create": {
     scope: "pairing",
     about: "Make a code that pairs the first device that redeems it, once",
-    input: z.strictObject({
-      role: DeviceRole.optional(),
-      /** `read` and `chat` unless said; a node has none. */
-      scopes: ScopeNames.optional(),
-      as: z.enum(["owner", "program"]).optional(),
-      name: z.string().min(1).max(64).optional(),
-    }),
-    output: z.object({
-      inviteId: z.string(),
-      code: z.string(),
-      role: DeviceRole,
-      scopes: z.array(z.string()),
-      expiresAt: z.int(),
-    }),
+    input: () =>
+      z.strictObject({
+        role: DeviceRole.optional(),
+        /** `read` and `chat` unless said; a node has none. */
+        scopes: ScopeNames.optional(),
+        as: z.enum(["owner", "program"]).optional(),
+        name: z.string().min(1).max(64).optional(),
+      }),
+    output: () =>
+      z.object({
+        inviteId: z.string(),
+        code: z.string(),
+        role: DeviceRole,
+        scopes: z.array(z.string()),
+        expiresAt: z.int(),
+      }),
   },
-} as const;
+});

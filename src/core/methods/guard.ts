@@ -4,6 +4,7 @@
  * @module
  */
 import { z } from "zod";
+import { contracts } from "./contract.ts";
 
 const Nothing = z.strictObject({});
 const Id = z.string().min(1).max(64);
@@ -83,111 +84,116 @@ const ApprovalsSnapshot = z.object({
   file: ApprovalsFile,
 });
 
-export const GUARD_METHODS = {
+export const GUARD_METHODS = contracts({
   "approval.list": {
     scope: "approvals",
     about: "What waits for the owner's answer",
-    input: Nothing,
-    output: z.object({ approvals: z.array(PendingApproval) }),
+    input: () => Nothing,
+    output: () => z.object({ approvals: z.array(PendingApproval) }),
   },
   "approval.resolve": {
     scope: "approvals",
     about: "Answer an ask",
-    input: Resolve,
-    output: Resolved,
+    input: () => Resolve,
+    output: () => Resolved,
   },
   "exec.approval.resolve": {
     scope: "approvals",
     about: "The same, by the name that clients of the field use",
-    input: Resolve,
-    output: Resolved,
+    input: () => Resolve,
+    output: () => Resolved,
   },
   "exec.approval.request": {
     scope: "approvals",
     about: "Refused: only this gateway's own decisions ask",
-    input: z.looseObject({}),
-    output: Resolved,
+    input: () => z.looseObject({}),
+    output: () => Resolved,
   },
   "exec.approvals.get": {
     scope: "approvals",
     about: "The remembered answers in the shape of the field's file",
-    input: Nothing,
-    output: ApprovalsSnapshot,
+    input: () => Nothing,
+    output: () => ApprovalsSnapshot,
   },
   "exec.approvals.set": {
     scope: "approvals",
     about:
       "Forget the remembered answers that the file leaves out; it can add none",
-    input: z.strictObject({
-      file: z.looseObject({
-        agents: z.record(
-          z.string(),
-          z.looseObject({
-            allowlist: z.array(
-              z.looseObject({ id: z.string().max(64).optional() }),
-            )
-              .max(1_000).optional(),
-          }),
-        ).optional(),
+    input: () =>
+      z.strictObject({
+        file: z.looseObject({
+          agents: z.record(
+            z.string(),
+            z.looseObject({
+              allowlist: z.array(
+                z.looseObject({ id: z.string().max(64).optional() }),
+              )
+                .max(1_000).optional(),
+            }),
+          ).optional(),
+        }),
+        baseHash: z.string().max(128).optional(),
       }),
-      baseHash: z.string().max(128).optional(),
-    }),
-    output: ApprovalsSnapshot,
+    output: () => ApprovalsSnapshot,
   },
   "policy.list": {
     scope: "approvals",
     about: "Answers that are remembered for a session or for always",
-    input: Nothing,
-    output: z.object({ lines: z.array(RememberedLine) }),
+    input: () => Nothing,
+    output: () => z.object({ lines: z.array(RememberedLine) }),
   },
   "policy.revoke": {
     scope: "approvals",
     about: "Forget a remembered answer",
-    input: z.strictObject({ id: Id }),
-    output: Resolved,
+    input: () => z.strictObject({ id: Id }),
+    output: () => Resolved,
   },
   "policy.explain": {
     scope: "admin",
     owner: true,
     about: "What would be decided of a call in a session, and by which rules",
-    input: z.strictObject({
-      tool: z.string().min(1).max(256),
-      args: z.json().optional(),
-      sessionKey: z.string().min(1).max(300),
-      attended: z.boolean().optional(),
-    }),
-    output: z.object({
-      verdict: VerdictWord,
-      rule: z.string(),
-      reason: z.string(),
-      effect: z.string(),
-      integrity: z.string(),
-      trace: z.array(z.object({
+    input: () =>
+      z.strictObject({
+        tool: z.string().min(1).max(256),
+        args: z.json().optional(),
+        sessionKey: z.string().min(1).max(300),
+        attended: z.boolean().optional(),
+      }),
+    output: () =>
+      z.object({
+        verdict: VerdictWord,
         rule: z.string(),
-        says: z.string(),
-        why: z.string(),
-      })),
-    }),
+        reason: z.string(),
+        effect: z.string(),
+        integrity: z.string(),
+        trace: z.array(z.object({
+          rule: z.string(),
+          says: z.string(),
+          why: z.string(),
+        })),
+      }),
   },
   "policy.replay": {
     scope: "admin",
     owner: true,
     about: "Decide a recorded session's calls again, also under other rules",
-    input: z.strictObject({
-      sessionKey: z.string().min(1).max(300),
-      /** The guard's part of a configuration; without it the present one. */
-      guard: z.json().optional(),
-    }),
-    output: z.object({
-      calls: z.array(z.object({
-        seq: z.int(),
-        tool: z.string(),
-        /** What became of it then. */
-        then: z.enum(["ran", "refused", "open"]),
-        verdict: VerdictWord,
-        rule: z.string(),
-        reason: z.string(),
-      })),
-    }),
+    input: () =>
+      z.strictObject({
+        sessionKey: z.string().min(1).max(300),
+        /** The guard's part of a configuration; without it the present one. */
+        guard: z.json().optional(),
+      }),
+    output: () =>
+      z.object({
+        calls: z.array(z.object({
+          seq: z.int(),
+          tool: z.string(),
+          /** What became of it then. */
+          then: z.enum(["ran", "refused", "open"]),
+          verdict: VerdictWord,
+          rule: z.string(),
+          reason: z.string(),
+        })),
+      }),
   },
-} as const;
+});

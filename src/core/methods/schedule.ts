@@ -4,6 +4,7 @@
  * @module
  */
 import { z } from "zod";
+import { contracts } from "./contract.ts";
 import { AgentId } from "../ids.ts";
 import { Schedule, type ScheduleActor, ScheduleInput } from "../schedule.ts";
 
@@ -144,138 +145,150 @@ export type HeartbeatView = z.infer<typeof HeartbeatView>;
 const Named = z.strictObject({ id: JobId.optional(), jobId: JobId.optional() })
   .refine(({ id, jobId }) => id ?? jobId, { error: "say which job: id" });
 
-export const SCHEDULE_METHODS = {
+export const SCHEDULE_METHODS = contracts({
   "cron.status": {
     scope: "read",
     about: "How many jobs there are, and when the next one is due",
-    input: Nothing,
-    output: z.object({
-      enabled: z.boolean(),
-      jobs: z.int(),
-      running: z.int(),
-      jobsMax: z.int(),
-      nextWakeAtMs: z.int().optional(),
-      zone: z.string(),
-      heartbeat: z.object({
+    input: () => Nothing,
+    output: () =>
+      z.object({
         enabled: z.boolean(),
-        nextAtMs: z.int().optional(),
-        stoppedBecause: z.string().optional(),
+        jobs: z.int(),
+        running: z.int(),
+        jobsMax: z.int(),
+        nextWakeAtMs: z.int().optional(),
+        zone: z.string(),
+        heartbeat: z.object({
+          enabled: z.boolean(),
+          nextAtMs: z.int().optional(),
+          stoppedBecause: z.string().optional(),
+        }),
       }),
-    }),
   },
   "cron.list": {
     scope: "read",
     about: "The caller's jobs; the owner sees all",
-    input: z.strictObject({ includeDisabled: z.boolean().optional() }),
-    output: z.object({ jobs: z.array(JobView) }),
+    input: () => z.strictObject({ includeDisabled: z.boolean().optional() }),
+    output: () => z.object({ jobs: z.array(JobView) }),
   },
   "cron.preview": {
     scope: "read",
     about: "A schedule in words, and its next times",
-    input: z.strictObject({
-      schedule: ScheduleInput,
-      count: z.int().min(1).max(20).optional(),
-    }),
-    output: z.object({
-      schedule: Schedule,
-      when: z.string(),
-      next: z.array(z.int()),
-      text: z.array(z.string()),
-    }),
+    input: () =>
+      z.strictObject({
+        schedule: ScheduleInput,
+        count: z.int().min(1).max(20).optional(),
+      }),
+    output: () =>
+      z.object({
+        schedule: Schedule,
+        when: z.string(),
+        next: z.array(z.int()),
+        text: z.array(z.string()),
+      }),
   },
   "cron.add": {
     scope: "write",
     about: "Add a job; it acts with the caller's authority and no more",
-    input: z.strictObject(fields).partial().required({
-      schedule: true,
-      payload: true,
-    }),
-    output: JobView,
+    input: () =>
+      z.strictObject(fields).partial().required({
+        schedule: true,
+        payload: true,
+      }),
+    output: () => JobView,
   },
   "cron.update": {
     scope: "write",
     about:
       "Change a job of one's own; it then acts with the authority of who changed it, within what it had",
-    input: z.strictObject({
-      id: JobId.optional(),
-      jobId: JobId.optional(),
-      patch: z.strictObject(fields).partial(),
-    }).refine(({ id, jobId }) => id ?? jobId, { error: "say which job: id" }),
-    output: JobView,
+    input: () =>
+      z.strictObject({
+        id: JobId.optional(),
+        jobId: JobId.optional(),
+        patch: z.strictObject(fields).partial(),
+      }).refine(({ id, jobId }) => id ?? jobId, { error: "say which job: id" }),
+    output: () => JobView,
   },
   "cron.remove": {
     scope: "write",
     about: "Remove a job; what runs goes on to its end",
-    input: Named,
-    output: z.object({ ok: z.literal(true), removed: z.boolean() }),
+    input: () => Named,
+    output: () => z.object({ ok: z.literal(true), removed: z.boolean() }),
   },
   "cron.run": {
     scope: "write",
     about: "Run a job now, once for an idempotency key",
-    input: z.strictObject({
-      id: JobId.optional(),
-      jobId: JobId.optional(),
-      /** `due`: only if it is. */
-      mode: z.enum(["force", "due"]).optional(),
-      idempotencyKey: z.string().min(1).max(128).optional(),
-    }).refine(({ id, jobId }) => id ?? jobId, { error: "say which job: id" }),
-    output: z.object({
-      ok: z.literal(true),
-      /** Whether this call began it. */
-      ran: z.boolean(),
-      runId: z.string().optional(),
-      reason: z.string().optional(),
-    }),
+    input: () =>
+      z.strictObject({
+        id: JobId.optional(),
+        jobId: JobId.optional(),
+        /** `due`: only if it is. */
+        mode: z.enum(["force", "due"]).optional(),
+        idempotencyKey: z.string().min(1).max(128).optional(),
+      }).refine(({ id, jobId }) => id ?? jobId, { error: "say which job: id" }),
+    output: () =>
+      z.object({
+        ok: z.literal(true),
+        /** Whether this call began it. */
+        ran: z.boolean(),
+        runId: z.string().optional(),
+        reason: z.string().optional(),
+      }),
   },
   "cron.runs": {
     scope: "read",
     about: "What became of a job's due times, newest first; kept for 7 days",
-    input: z.strictObject({
-      id: JobId.optional(),
-      jobId: JobId.optional(),
-      limit: z.int().min(1).max(500).optional(),
-      /** Older than this; the last answer's `nextBefore`. */
-      before: z.int().optional(),
-    }).refine(({ id, jobId }) => id ?? jobId, { error: "say which job: id" }),
-    output: z.object({
-      entries: z.array(JobRunView),
-      nextBefore: z.int().optional(),
-    }),
+    input: () =>
+      z.strictObject({
+        id: JobId.optional(),
+        jobId: JobId.optional(),
+        limit: z.int().min(1).max(500).optional(),
+        /** Older than this; the last answer's `nextBefore`. */
+        before: z.int().optional(),
+      }).refine(({ id, jobId }) => id ?? jobId, { error: "say which job: id" }),
+    output: () =>
+      z.object({
+        entries: z.array(JobRunView),
+        nextBefore: z.int().optional(),
+      }),
   },
   wake: {
     scope: "write",
     about: "Start a turn now, or leave a word for the next heartbeat",
-    input: z.strictObject({
-      mode: z.enum(["now", "next-heartbeat"]).default("now"),
-      text: Text.optional(),
-      idempotencyKey: z.string().min(1).max(128).optional(),
-    }),
-    output: z.object({
-      ok: z.literal(true),
-      runId: z.string().optional(),
-      /** Words that wait for a heartbeat. */
-      queued: z.int().optional(),
-      /** Whether there will be one. */
-      heartbeats: z.boolean(),
-    }),
+    input: () =>
+      z.strictObject({
+        mode: z.enum(["now", "next-heartbeat"]).default("now"),
+        text: Text.optional(),
+        idempotencyKey: z.string().min(1).max(128).optional(),
+      }),
+    output: () =>
+      z.object({
+        ok: z.literal(true),
+        runId: z.string().optional(),
+        /** Words that wait for a heartbeat. */
+        queued: z.int().optional(),
+        /** Whether there will be one. */
+        heartbeats: z.boolean(),
+      }),
   },
   "last-heartbeat": {
     scope: "read",
     about: "What became of the last heartbeat; nothing before the first",
-    input: Nothing,
-    output: HeartbeatView.nullable(),
+    input: () => Nothing,
+    output: () => HeartbeatView.nullable(),
   },
   "set-heartbeats": {
     scope: "write",
     about: "Turn heartbeats on or off; the owner's only",
-    input: z.strictObject({ enabled: z.boolean() }),
-    output: z.object({
-      ok: z.literal(true),
-      enabled: z.boolean(),
-      nextAtMs: z.int().optional(),
-    }),
+    input: () => z.strictObject({ enabled: z.boolean() }),
+    output: () =>
+      z.object({
+        ok: z.literal(true),
+        enabled: z.boolean(),
+        nextAtMs: z.int().optional(),
+      }),
   },
-} as const;
+});
 
 export type ScheduleMethod = keyof typeof SCHEDULE_METHODS;
 export type ScheduleInputOf<M extends ScheduleMethod> = z.output<
