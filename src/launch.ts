@@ -14,7 +14,7 @@ import { isTextOnly } from "./cli/text_only.ts";
 import { EXIT, type Grant } from "./cli/verb.ts";
 import { systemEnv } from "./config/env.ts";
 import { AppError, ignore } from "./core/errors.ts";
-import { SETTLED_MS } from "./core/exit.ts";
+import { OPEN_FILES, SETTLED_MS } from "./core/exit.ts";
 import { systemClock } from "./core/time.ts";
 import type { Planned } from "./plan.ts";
 
@@ -125,6 +125,26 @@ function environment(plan: Plan): Record<string, string> {
     if (value !== undefined) env[name] = value;
   }
   return { ...env, ...plan.env };
+}
+
+/**
+ * The limit as it is for a child of this process: the runtime raises its own to
+ * what the system allows, so a shell's `ulimit -n` says less.
+ */
+async function tellOpenFiles(env: Record<string, string>): Promise<void> {
+  delete env[OPEN_FILES];
+  try {
+    const { success, stdout } = await new Deno.Command("getconf", {
+      args: ["OPEN_MAX"],
+      clearEnv: true,
+      env: { PATH: "/usr/bin:/bin" },
+      stdin: "null",
+      stderr: "null",
+    }).output();
+    if (success) env[OPEN_FILES] = new TextDecoder().decode(stdout).trim();
+  } catch (error) {
+    ignore("there is no getconf")(error);
+  }
 }
 
 interface SpawnOptions {
@@ -276,6 +296,7 @@ export async function launch(
       env: environment(plan),
       isService,
     };
+    if (verb === "doctor") await tellOpenFiles(asked.env);
     const startedAt = systemClock.now();
     const child = isService && hasPrograms(plan)
       ? await spawnWithPipe(asked, plan)

@@ -16,6 +16,7 @@ import type { Grant } from "./cli/verb.ts";
 import { tailscaleNeeds } from "./auth/tailnet.ts";
 import type { Env } from "./config/env.ts";
 import type { Loaded, Problem } from "./config/load.ts";
+import { OPEN_FILES } from "./core/exit.ts";
 import { AppError } from "./core/errors.ts";
 import { type Need, need, type NeedKind } from "./core/needs.ts";
 import { denyAddressesV6, denyRanges, isIpv4 } from "./egress/cidr.ts";
@@ -321,7 +322,10 @@ function clientNeeds(gateway: GatewayConfig, facts: Facts): Need[] {
 
 /** What `carapace doctor` asks the system. */
 function doctorNeeds(): Need[] {
-  return [need("sys", "statfs", "how full the disk is")];
+  return [
+    need("sys", "statfs", "how full the disk is"),
+    need("env", OPEN_FILES, "what the launcher found of open files"),
+  ];
 }
 
 /** The rules that `carapace policy replay` is to decide by. */

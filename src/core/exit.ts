@@ -5,6 +5,12 @@
  */
 
 /**
+ * The variable by which a launcher tells the doctor how many files a process it
+ * starts may have open: the sandbox of its own would have to be off to look.
+ */
+export const OPEN_FILES = "CARAPACE_OPEN_FILES";
+
+/**
  * A service asks for a restart when it has lived this long, whatever its owner
  * writes: one that ends sooner, again and again, does nothing but ask, and its
  * launcher gives it up.

@@ -131,15 +131,25 @@ export function parseOpenFiles(text: string): number | undefined {
   return soft === "unlimited" ? Infinity : Number(soft);
 }
 
-/** Every connection is an open file. */
-export async function checkOpenFiles(): Promise<Check> {
+/** `getconf OPEN_MAX`: a number, or a word for a system without such a limit. */
+function toldOpenFiles(told: string): number | undefined {
+  if (/^\d{1,12}$/.test(told)) return Number(told);
+  return /^(undefined|unlimited|-1)$/.test(told) ? Infinity : undefined;
+}
+
+/**
+ * Every connection is an open file.
+ *
+ * @param told What the launcher found, where one started this process
+ */
+export async function checkOpenFiles(told = ""): Promise<Check> {
   const name = "open files";
   const fix = "ulimit -n 4096 (before the start), or LimitNOFILE= in a unit";
-  let soft: number | undefined;
+  let soft = toldOpenFiles(told);
   try {
-    soft = parseOpenFiles(await Deno.readTextFile("/proc/self/limits"));
+    soft ??= parseOpenFiles(await Deno.readTextFile("/proc/self/limits"));
   } catch {
-    soft = undefined; // another system, or a sandbox: /proc needs all permissions
+    // another system, or a sandbox: /proc needs all permissions
   }
   if (soft === undefined) {
     const detail =
@@ -147,7 +157,7 @@ export async function checkOpenFiles(): Promise<Check> {
     return { name, state: "skip", detail };
   }
   return soft >= LIMITS.openFilesMin
-    ? { name, state: "ok", detail: `${soft}` }
+    ? { name, state: "ok", detail: soft === Infinity ? "unlimited" : `${soft}` }
     : { name, state: "warn", detail: `only ${soft}`, fix };
 }
 

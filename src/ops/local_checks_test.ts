@@ -51,6 +51,19 @@ Deno.test("parseOpenFiles() reads the soft limit", () => {
   assert.equal(parseOpenFiles("nothing"), undefined);
 });
 
+Deno.test("checkOpenFiles() believes the launcher, at both sides of what is enough", async () => {
+  const found = async (told: string) => {
+    const { state, detail } = await checkOpenFiles(told);
+    return `${state}: ${detail}`;
+  };
+  assert.equal(await found("1023"), "warn: only 1023");
+  assert.equal(await found("1024"), "ok: 1024");
+  assert.equal(await found("undefined"), "ok: unlimited");
+  for (const none of ["", "many", "-5", "1e9"]) {
+    assert.equal(await found(none), await found(""));
+  }
+});
+
 Deno.test("checkClock() compares with the gateway and with what was written", async () => {
   await using place = await scratch();
   const stateDir = place.dir;

@@ -132,6 +132,28 @@ Deno.test("launch believes who asks often, when each service served for a while"
   assert.equal(proc.out.length, 7);
 });
 
+Deno.test("launch tells the doctor how many files may be open, and no caller does", async (t) => {
+  for (const [limit, state] of [[600, "warn"], [1_500, "ok"]] as const) {
+    await t.step(`${limit}`, async () => {
+      await using dir = await scratch();
+      await using proc = new Proc([
+        ...["-c", `ulimit -n ${limit}; exec "$@"`, "sh", Deno.execPath()],
+        ...["run", ...LAUNCHER_FLAGS, "src/launch.ts", "doctor", "--json"],
+      ], {
+        command: "sh",
+        env: { CARAPACE_STATE_DIR: dir.path, CARAPACE_OPEN_FILES: "99999" },
+      });
+      await proc.code();
+      const { checks } = JSON.parse(proc.out.join(""));
+      const check = checks.find((one: { name: string }) =>
+        one.name === "open files"
+      );
+      assert.equal(check.state, state, JSON.stringify(check));
+      assert.match(check.detail, new RegExp(`^(only )?${limit}$`));
+    });
+  }
+});
+
 Deno.test("launch starts a bad configuration in safe mode and names each problem", async (t) => {
   const rows: [why: string, config: string, message: RegExp][] = [
     ["not JSON", "{", /carapace\.jsonc:1:/],

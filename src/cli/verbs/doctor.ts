@@ -6,6 +6,7 @@
  */
 import type { Problem } from "../../config/load.ts";
 import { AppError, errorText } from "../../core/errors.ts";
+import { OPEN_FILES } from "../../core/exit.ts";
 import {
   type Check,
   checkClock,
@@ -60,7 +61,7 @@ async function runDoctor(io: Io, roof: Roof): Promise<number> {
         ...(gateway.now === undefined ? {} : { gatewayNow: gateway.now }),
       })),
     await checkDisk(stateDir),
-    await checkOpenFiles(),
+    await checkOpenFiles(io.env.get(OPEN_FILES)),
   );
   const hasFailed = checks.some((check) => check.state === "fail");
   if (values.json === true) io.out(jsonLine({ ok: !hasFailed, checks }));
