@@ -201,6 +201,7 @@ export class Tokens {
       throw new AppError(
         "not_found",
         `Cannot revoke token "${id}": no such token`,
+        { hint: "`carapace token list` shows their ids" },
       );
     }
     if (by !== undefined) {
