@@ -356,6 +356,7 @@ Deno.test("verbs of the gateway print for people, and --json for programs", asyn
           createdAt,
         })),
       }),
+      "usage.budget": () => ({ ts: now, budgets: [] }),
       "token.revoke": (params) => {
         if (params["id"] === "tok_1") return { ok: true, id: "tok_1" };
         throw new AppError("not_found", 'There is no token "x"', {
