@@ -9,6 +9,35 @@ type Fn =
 
 const PARAMS_MAX = 4;
 
+/** What is called so opens something. */
+const SECRET_NAME =
+  /(^|[a-z_])(secret|password|passphrase|signature|hmac|mac|apiKey|token|nonce|verifier)$/i;
+
+/** The last name of `a`, `a.b`, `a?.b`, `this.#b`. */
+function nameOf(node: Deno.lint.Node): string | undefined {
+  switch (node.type) {
+    case "Identifier":
+    case "PrivateIdentifier":
+      return node.name;
+    case "MemberExpression":
+      return node.computed ? undefined : nameOf(node.property);
+    case "ChainExpression":
+      return nameOf(node.expression);
+    default:
+      return undefined;
+  }
+}
+
+function isSecretName(node: Deno.lint.Node): boolean {
+  return SECRET_NAME.test(nameOf(node) ?? "");
+}
+
+/** `undefined`, `null`, a text of our own: whether there is one at all. */
+function isFixed(node: Deno.lint.Node): boolean {
+  return node.type === "Literal" ||
+    node.type === "Identifier" && node.name === "undefined";
+}
+
 export default {
   name: "house",
   rules: {
@@ -47,6 +76,8 @@ export default {
     "secrets-by-verify": {
       create: (context) => ({
         BinaryExpression(node) {
+          const { left, right } = node;
+          const isOurs = context.filename.includes("/src/");
           const isReveal = (side: Deno.lint.Node) =>
             side.type === "CallExpression" &&
             side.callee.type === "MemberExpression" &&
@@ -54,11 +85,28 @@ export default {
             side.callee.property.name === "reveal";
           if (
             ["===", "!==", "==", "!="].includes(node.operator) &&
-            (isReveal(node.left) || isReveal(node.right))
+            (isReveal(left) || isReveal(right) ||
+              isOurs &&
+                (isSecretName(left) || isSecretName(right)) &&
+                !isFixed(left) && !isFixed(right))
           ) {
             context.report({
               node,
               message: "Compare secrets with verifySecret()",
+            });
+          }
+        },
+        ImportSpecifier(node) {
+          const { imported } = node;
+          const isHome = context.filename.endsWith("/src/core/secret.ts") ||
+            /\/tests\//.test(context.filename);
+          if (
+            imported.type === "Identifier" &&
+            imported.name === "timingSafeEqual" && !isHome
+          ) {
+            context.report({
+              node,
+              message: "Only core/secret.ts compares: use verifySecret()",
             });
           }
         },

@@ -14,6 +14,7 @@
 import { DEVICES } from "../core/methods/device.ts";
 import { sha256Hex } from "../core/ids.ts";
 import type { ConnectParams } from "../core/protocol.ts";
+import { verifySecret } from "../core/secret.ts";
 
 /** What the server asked the client to sign. */
 export interface Challenge {
@@ -69,7 +70,8 @@ export async function proveDevice(
   challenge: Challenge,
 ): Promise<ProvenDevice | undefined> {
   const { device } = params;
-  if (device === undefined || device.nonce !== challenge.nonce) return;
+  if (device?.nonce === undefined) return;
+  if (!await verifySecret(device.nonce, challenge.nonce)) return;
   if (Math.abs(device.signedAt - challenge.ts) > DEVICES.skewMs) return;
   const key = readBase64url(device.publicKey, KEY_BYTES);
   const signature = readBase64url(device.signature, SIGNATURE_BYTES);

@@ -49,9 +49,6 @@ export function spellings(secret: string): Set<string> {
     [...secret].reverse().join(""),
     ...base64Forms(bytes),
   ]);
-  return new Set(
-    [...forms].filter((form) =>
-      form.length >= FORM_CHARS_MIN || form === secret && form !== ""
-    ),
-  );
+  const long = [...forms].filter((form) => form.length >= FORM_CHARS_MIN);
+  return new Set([...secret === "" ? [] : [secret], ...long]);
 }

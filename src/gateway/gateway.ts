@@ -13,6 +13,7 @@ import type { Principal, Scope } from "../core/authority.ts";
 import { AppError, errorText, ignore } from "../core/errors.ts";
 import { CLOSE, type EventName } from "../core/protocol.ts";
 import { makeId } from "../core/ids.ts";
+import { verifySecret } from "../core/secret.ts";
 import { Call } from "./call.ts";
 import { exposedText, isExposed } from "./config.ts";
 import type { GatewayDeps } from "./deps.ts";
@@ -236,7 +237,9 @@ class Room {
     }
     if (takesApiKey(path)) {
       const key = request.headers.get("x-api-key") ?? undefined;
-      if (key !== undefined && token !== undefined && key !== token) {
+      const isOther = key !== undefined && token !== undefined &&
+        !await verifySecret(key, token);
+      if (isOther) {
         throw new AppError(
           "unauthorized",
           "Cannot tell who asks: Authorization and X-Api-Key differ",

@@ -197,16 +197,16 @@ export class NamedPlaces {
       if (raw === "" || raw.length > LIMITS.tokenCharsMax) continue;
       if (this.#left-- <= 0) return;
       const opened = raw.replace(OPENING, "");
-      const token = opened.replace(CLOSING, "");
-      if (token === "") continue;
+      const word = opened.replace(CLOSING, "");
+      if (word === "") continue;
       if (opened !== raw) this.#words += "\n";
-      this.#words += ` ${token} `;
-      if (token !== opened) this.#words += "\n";
-      this.#addToken(token);
-      const number = NUMBER.exec(token)?.[1];
+      this.#words += ` ${word} `;
+      if (word !== opened) this.#words += "\n";
+      this.#addToken(word);
+      const number = NUMBER.exec(word)?.[1];
       if (number !== undefined) this.#numbers.add(Number(number));
       // A path or a name may end in a dot of its own.
-      if (opened !== token) this.#addToken(opened);
+      if (opened !== word) this.#addToken(opened);
     }
     this.#words += "\n";
   }

@@ -8,7 +8,13 @@ import type { Call } from "../call.ts";
 import { answerSoon } from "./late.ts";
 import { agentOfModel } from "./chat_completions/agent.ts";
 import { checkFields, forwardChat, replaceModel } from "./pass_through.ts";
-import { answerPass, type ApiDeps, openPass, readApiBody } from "./target.ts";
+import {
+  agentsFor,
+  answerPass,
+  type ApiDeps,
+  openPass,
+  readApiBody,
+} from "./target.ts";
 
 /** `POST /v1/embeddings` */
 export async function createEmbeddings(
@@ -16,7 +22,7 @@ export async function createEmbeddings(
   on: ApiDeps,
 ): Promise<Response> {
   const { text, body } = await readApiBody(call, on);
-  if (agentOfModel(body.model, on.deps.agents()) !== undefined) {
+  if (agentOfModel(body.model, agentsFor(call, on)) !== undefined) {
     throw new AppError("bad_input", "Cannot embed with an agent", {
       hint: "Name a model: <provider>/<model>",
       details: { param: "model", code: "invalid_value" },

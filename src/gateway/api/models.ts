@@ -8,6 +8,7 @@ import type { Call } from "../call.ts";
 import { json } from "../http_errors.ts";
 import { agentOfModel } from "./chat_completions/agent.ts";
 import {
+  agentsFor,
   type ApiDeps,
   checkServing,
   modelNotFound,
@@ -62,7 +63,7 @@ export function getModel(call: Call, on: ApiDeps): Response {
   const { authority } = call.caller;
   const id = call.path.slice("/v1/models/".length);
   const now = deps.clock.now();
-  const agentId = agentOfModel(id, deps.agents());
+  const agentId = agentOfModel(id, agentsFor(call, { deps }));
   if (agentId !== undefined) {
     if (!authority.allowsAgent(agentId)) throw modelNotFound(id);
     return json(toRow(id, "carapace", now));

@@ -54,6 +54,19 @@ export function checkServing(deps: Pick<GatewayDeps, "safeMode">): void {
   );
 }
 
+/** The agents there are for a caller: others do not exist for it. */
+export function agentsFor(
+  { caller }: Pick<Call, "caller">,
+  { deps }: { deps: Pick<GatewayDeps, "agents"> },
+): ReturnType<GatewayDeps["agents"]> {
+  const { defaultId, agents } = deps.agents();
+  const { authority } = caller;
+  return {
+    defaultId,
+    agents: agents.filter(({ id }) => authority.allowsAgent(id)),
+  };
+}
+
 /** Scans and parses a body that must be an object with a model's name. */
 function parseBody(
   text: string,

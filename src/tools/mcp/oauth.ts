@@ -9,7 +9,7 @@
  */
 import { AppError, errorText } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
-import { type Secret, verifySecret } from "../../core/secret.ts";
+import { isSameSecret, type Secret, verifySecret } from "../../core/secret.ts";
 import type { Clock } from "../../core/time.ts";
 import type { Journal } from "../../store/journal.ts";
 import type { McpClient, McpToken, McpTokens } from "../../store/mcp_tokens.ts";
@@ -449,10 +449,11 @@ export class McpLogin {
     input: Parameters<typeof fetch>[0],
     init: RequestInit = {},
   ): Promise<Response> {
-    if (this.#door?.token !== token) {
-      this.#door = { token, fetch: this.#deps.door(token) };
+    let door = this.#door;
+    if (door === undefined || !isSameSecret(door.token, token)) {
+      door = this.#door = { token, fetch: this.#deps.door(token) };
     }
-    return await this.#door.fetch(input, { ...init, redirect: "manual" });
+    return await door.fetch(input, { ...init, redirect: "manual" });
   }
 
   async #checked(answer: Response): Promise<Response> {

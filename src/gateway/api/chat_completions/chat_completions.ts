@@ -24,6 +24,7 @@ import {
   toModelRequest,
 } from "../pass_through.ts";
 import {
+  agentsFor,
   answerPass,
   type ApiBody,
   type ApiDeps,
@@ -39,7 +40,7 @@ export async function chatCompletions(
 ): Promise<Response> {
   const asked = await readApiBody(call, on);
   const { body } = asked;
-  const agentId = agentOfModel(body.model, on.deps.agents());
+  const agentId = agentOfModel(body.model, agentsFor(call, on));
   const answer = agentId === undefined
     ? passThrough(call, on, asked)
     : runAgent(call, on, { agentId, request: parseChatRequest(body) });

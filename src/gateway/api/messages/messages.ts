@@ -24,6 +24,7 @@ import {
 } from "../chat_completions/agent.ts";
 import { type Piece, streamAnswer } from "../chat_completions/answer.ts";
 import {
+  agentsFor,
   answerPass,
   type ApiBody,
   type ApiDeps,
@@ -46,7 +47,7 @@ export async function createMessage(
   on: ApiDeps,
 ): Promise<Response> {
   const asked = await readApiBody(call, on);
-  const agentId = agentOfModel(asked.body.model, on.deps.agents());
+  const agentId = agentOfModel(asked.body.model, agentsFor(call, on));
   const request = parseMessages(MessagesRequest, asked.body);
   const answer = agentId === undefined
     ? passThrough(call, on, { asked, request })

@@ -24,6 +24,7 @@ import {
 } from "../chat_completions/agent.ts";
 import { type Piece, streamAnswer } from "../chat_completions/answer.ts";
 import {
+  agentsFor,
   answerPass,
   type ApiBody,
   type ApiDeps,
@@ -58,7 +59,7 @@ export async function createResponse(
   on: ApiDeps,
 ): Promise<Response> {
   const asked = await readApiBody(call, on);
-  const agentId = agentOfModel(asked.body.model, on.deps.agents());
+  const agentId = agentOfModel(asked.body.model, agentsFor(call, on));
   const request = parseResponses(asked.body);
   const caller = await Caller.of(call.caller);
   const id = request.previous_response_id;
