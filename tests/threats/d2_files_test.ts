@@ -123,7 +123,7 @@ Deno.test("A model reads no file outside its folders, by any spelling", async ()
 Deno.test("What a stranger's words are written into stays theirs", async (t) => {
   await withFiles(async ({ dir, root, open }) => {
     const store = `${dir}/state`;
-    await Deno.mkdir(store);
+    await Deno.mkdir(store, { mode: 0o700 });
     await Deno.writeTextFile(`${root}/mine.md`, "my own words");
 
     await t.step("an owner's file is the owner's words", async () => {
