@@ -119,7 +119,8 @@ paired device holds \`auth.deviceToken\`. An upgrade that carries \`Authorizatio
 \`auth\`. Unknown properties are refused. \`seq\` counts a connection's events from
 1 without gaps. Requests of one connection run at the same time; those to one
 session keep their order. \`resume {sessionKey, runId, seq}\` sends a run's events
-after \`seq\` again.
+after \`seq\` again, words that follow one another as one; where some are not kept any
+more, the first \`delta\` replaces.
 
 Who is not the owner sees only its own sessions and runs, and its session keys
 are namespaced under its token: \`main\` is \`agent:AGENT:client:TOKEN:main\`.

@@ -245,7 +245,7 @@ export class FakeGateway implements AsyncDisposable {
     const { resume } = ConnectParams.parse(frame.params);
     const run = resume === undefined ? undefined : this.#runs.get(resume.runId);
     if (resume === undefined || run === undefined) return;
-    for (const { event, payload } of replayRun(run.events, run, resume.seq)) {
+    for (const { event, payload } of replayRun(run.events, run, resume)) {
       this.#event(socket, event, payload);
     }
   }
@@ -282,7 +282,7 @@ export class FakeGateway implements AsyncDisposable {
       const seq = (run.events.at(-1)?.seq ?? 0) + 1;
       const event = { ...body, runId, seq, at: Date.now() } as TurnEvent;
       run.events.push(event);
-      for (const wire of replayRun(run.events, run, seq - 1)) {
+      for (const wire of replayRun(run.events, run, { seq: seq - 1 })) {
         this.broadcast(wire.event, wire.payload);
       }
     };

@@ -46,6 +46,13 @@ import { type InFlight, loadOfMethod } from "../in_flight.ts";
 import type { Rate, RateByKind } from "../rate.ts";
 import type { Log } from "../../core/log.ts";
 
+/** How a handshake ends. */
+export interface Welcome {
+  hello: HelloOk;
+  /** What was missed, up to the moment it is asked; the next is live. */
+  missed(): readonly WireEvent[];
+}
+
 /** What a connection is given of the room. */
 export interface ConnectionDeps {
   id: string;
@@ -69,7 +76,7 @@ export interface ConnectionDeps {
   welcome(
     connection: Connection,
     asked: { caller: Caller; params: ConnectParams; admitted: Admitted },
-  ): Promise<{ hello: HelloOk; replay: readonly WireEvent[] }>;
+  ): Promise<Welcome>;
   /** The handshake is over: from here on it is sent events. */
   onReady(connection: Connection): void;
 }
@@ -360,7 +367,7 @@ export class Connection {
         : principal.authority.narrow({ scopes: params.scopes }),
     );
     this.client = params.client;
-    const { hello, replay } = await welcome(this, {
+    const { hello, missed } = await welcome(this, {
       caller,
       params,
       admitted,
@@ -368,6 +375,8 @@ export class Connection {
     // Closed meanwhile: the client left, was late, or its token was revoked.
     if (this.#isClosed) return;
     clearTimeout(this.#handshakeTimer);
+    // From the look at what was missed to the first live event nothing happens.
+    const replay = missed();
     this.caller = caller;
     this.#respond(frame.id, hello);
     for (const { event, payload } of replay) {

@@ -85,9 +85,25 @@ class Feed {
   #isOver = false;
   #usage: Usage | undefined;
   readonly #asks = new Map<string, string>();
+  /** What is read is not all: it may have said more before. */
+  readonly #isTorn: boolean;
 
-  constructor(run: Pick<RunView, "runId" | "sessionKey">) {
+  /** @param before What it said before the first event that is read, if known */
+  constructor(
+    run: Pick<RunView, "runId" | "sessionKey">,
+    before: { text?: string; isTorn?: boolean; isOver?: boolean } = {},
+  ) {
     this.#run = run;
+    this.#isOver = before.isOver ?? false;
+    this.#text = before.text ?? "";
+    this.#isTorn = before.isTorn ?? false;
+    // Words with nothing before them are the first of their step.
+    this.#isStale = this.#isTorn && this.#text === "";
+  }
+
+  /** What it said so far. */
+  get text(): string {
+    return this.#text;
   }
 
   #agent(
@@ -135,6 +151,8 @@ class Feed {
     switch (event.kind) {
       case "accepted": {
         const { sessionId, agentId } = event;
+        // Taken up after a restart: what was said before is said anew.
+        this.#isStale = event.seq > 1;
         return [this.#agent(event, "lifecycle", {
           phase: "start",
           startedAt: event.at,
@@ -153,7 +171,7 @@ class Feed {
         ];
       }
       case "step": {
-        this.#isStale = this.#text !== "";
+        this.#isStale = this.#isTorn || this.#text !== "";
         const { step, model } = event;
         return [
           this.#agent(event, "lifecycle", { phase: "step", step, model }),
@@ -290,8 +308,9 @@ class Feed {
   }
 
   #final(event: TurnEvent, text: string): WireEvent {
+    const isUnknown = this.#isTorn && text === "";
     return this.#chat(event, "final", {
-      message: message(text, event.at),
+      ...(isUnknown ? {} : { message: message(text, event.at) }),
       stopReason: "stop",
       ...(this.#usage === undefined ? {} : { usage: this.#usage }),
     });
@@ -340,6 +359,11 @@ export class Feeds {
     return this.#feeds.size;
   }
 
+  /** What a live run said so far. */
+  textOf(runId: string): string | undefined {
+    return this.#feeds.get(runId)?.text;
+  }
+
   read(event: TurnEvent, run: RunView): RunItem[] {
     let feed = this.#feeds.get(event.runId);
     if (feed === undefined) {
@@ -357,19 +381,81 @@ export class Feeds {
   }
 }
 
-/** A run's kept events once more, from the one after `seq` on. */
+type Run = Pick<RunView, "runId" | "sessionKey">;
+
+/** A feed that has read nothing yet of what is kept of a run, and that. */
+function feedOf(
+  events: readonly TurnEvent[],
+  run: Run,
+  { seq, text }: { seq: number; text?: string | undefined },
+): { feed: Feed; kept: readonly TurnEvent[] } {
+  if (events[0]?.kind === "accepted") {
+    return { feed: new Feed(run), kept: events };
+  }
+  // Of a run that is over the last event says all; the end of its words alone
+  // would be taken for the whole.
+  if (text === undefined) {
+    const kept = events.filter(({ kind }) => kind !== "text");
+    // Who has all of before has its reply too, which was its last chat event.
+    const isOver = seq >= (events[0]?.seq ?? 0) - 1 &&
+      events.some((event) => event.kind === "end" && event.reason === "done") &&
+      !events.some(({ kind }) => kind === "reply");
+    return { feed: new Feed(run, { isTorn: true, isOver }), kept };
+  }
+  const tail = new Feed(run, { isTorn: true });
+  for (const event of events) tail.read(event);
+  const head = text.slice(0, Math.max(0, text.length - tail.text.length));
+  return { feed: new Feed(run, { text: head, isTorn: true }), kept: events };
+}
+
+/**
+ * A run's kept events once more, from the one after `seq` on; words that follow
+ * one another as one. Where events between were not kept, the first words
+ * replace what the client has.
+ *
+ * @param events All that are kept of it
+ * @param asked `text`: what the run said so far, if it is live
+ */
 export function replayRun(
   events: readonly TurnEvent[],
-  run: Pick<RunView, "runId" | "sessionKey">,
-  seq: number,
+  run: Run,
+  asked: { seq: number; text?: string | undefined },
 ): WireEvent[] {
-  const feed = new Feed(run);
-  return events.flatMap((event) => {
-    const items = feed.read(event);
-    return event.seq <= seq
-      ? []
-      : items.flatMap((item) =>
-        item.kind === "text" ? toDeltaEvents(item) : [item]
-      );
-  });
+  const { seq, text } = asked;
+  const [first] = events;
+  const last = events.at(-1);
+  if (first === undefined || last === undefined) return [];
+  const { feed, kept } = feedOf(events, run, asked);
+  const items: RunItem[] = [];
+  for (const event of kept) {
+    for (const item of feed.read(event)) {
+      if (event.seq <= seq) continue;
+      const before = items.at(-1);
+      if (item.kind === "text" && before?.kind === "text") {
+        items[items.length - 1] = mergeDeltas(before, item);
+      } else items.push(item);
+    }
+  }
+  if (first.seq > seq + 1) {
+    const at = items.findIndex(({ kind }) => kind === "text");
+    const words = items[at];
+    if (words?.kind === "text") {
+      items[at] = { ...words, delta: words.text, replace: true };
+    } else if (text !== undefined && text !== "") {
+      const { runId, sessionKey } = run;
+      items.push({
+        kind: "text",
+        runId,
+        sessionKey,
+        seq: last.seq,
+        at: last.at,
+        delta: text,
+        text,
+        replace: true,
+      });
+    }
+  }
+  return items.flatMap((item) =>
+    item.kind === "text" ? toDeltaEvents(item) : [item]
+  );
 }

@@ -407,6 +407,100 @@ Deno.test("a connection that was lost gets the rest of its run", async () => {
   assert.ok(!thief.frames.some((f) => f.event === "chat"));
 });
 
+Deno.test("who comes and goes while a run speaks hears each event once, and none is missing", async () => {
+  await using house = await openGatewayHouse();
+  const count = 4_000;
+  house.turns.script = async function* () {
+    for (let n = 0; n < count; n++) {
+      yield { kind: "thinking", text: `${n}` };
+      if (n % 25 === 0) await new Promise((done) => setTimeout(done));
+    }
+    yield { kind: "end", reason: "done", usage: NO_USAGE };
+  };
+  using watcher = await house.socket({ token: "owner-token" });
+  const { payload: { runId } } = await watcher.call(
+    "chat.send",
+    send("x", "1"),
+  );
+  const isOf = (f: AnyFrame) =>
+    f.event === "agent" && f.payload.runId === runId;
+  const heard: number[] = [];
+  let visits = 0;
+  for (; heard.at(-1) !== count + 2; visits++) {
+    using visitor = await house.socket();
+    await visitor.connect({
+      auth: { token: "owner-token" },
+      resume: { sessionKey: KEY, runId, seq: heard.at(-1) ?? 0 },
+    });
+    const enough = (heard.at(-1) ?? 0) + 40;
+    await visitor.frame((f) =>
+      isOf(f) && f.payload.seq >= Math.min(enough, count + 2)
+    );
+    heard.push(...visitor.frames.filter(isOf).map((f) => f.payload.seq));
+    const numbers = visitor.frames.filter((f) => f.type === "event")
+      .map(({ seq }) => seq);
+    assert.deepEqual(numbers, numbers.map((_, n) => n + 1));
+  }
+  assert.ok(visits > 3, "it was over too soon");
+  assert.deepEqual(heard, heard.map((_, n) => n + 1));
+});
+
+Deno.test("what is said in the middle of a resumed handshake is not missed", async () => {
+  for (let steps = 0; steps < 8; steps++) {
+    await using house = await openGatewayHouse();
+    const shaking = Promise.withResolvers<void>();
+    house.turns.script = async function* () {
+      yield { kind: "thinking", text: "before" };
+      await shaking.promise;
+      for (let n = 0; n < 20; n++) yield { kind: "thinking", text: `${n}` };
+      yield { kind: "end", reason: "done", usage: NO_USAGE };
+    };
+    using first = await house.socket({ token: "owner-token" });
+    const { runId } = (await first.call("chat.send", send("x", "1"))).payload;
+    await first.event("agent", (p) => p.stream === "thinking");
+    const find = house.turns.find.bind(house.turns);
+    house.turns.find = async (id) => {
+      const view = await find(id);
+      shaking.resolve();
+      // In the midst of what is said now, wherever that is.
+      for (let n = 0; n < 8 + steps; n++) await Promise.resolve();
+      return view;
+    };
+    using again = await house.socket();
+    await again.connect({
+      auth: { token: "owner-token" },
+      resume: { sessionKey: KEY, runId, seq: 1 },
+    });
+    await again.event("chat", (p) => p.state === "final");
+    const heard = again.frames.filter((f) => f.event === "agent")
+      .map((f) => f.payload.seq);
+    assert.deepEqual(heard, Array.from({ length: 22 }, (_, n) => n + 2));
+  }
+});
+
+Deno.test("a long answer that was missed is not too much to be sent again", async () => {
+  await using house = await openGatewayHouse({
+    limits: { unreadBytesMax: 1_000_000 },
+  });
+  const word = "word ".repeat(20);
+  house.turns.script = async function* () {
+    for (let n = 0; n < 900; n++) yield { kind: "text", text: word };
+    await new Promise((done) => setTimeout(done));
+    yield { kind: "reply", text: word.repeat(900), model: "fake:x" };
+    yield { kind: "end", reason: "done", usage: NO_USAGE };
+  };
+  using first = await house.socket({ token: "owner-token" });
+  const { runId } = (await first.call("chat.send", send("x", "1"))).payload;
+  await house.turns.wait(runId, { timeoutMs: 10_000 });
+  using again = await house.socket();
+  await again.connect({
+    auth: { token: "owner-token" },
+    resume: { sessionKey: KEY, runId, seq: 0 },
+  });
+  const final = await again.event("chat", (p) => p.state === "final");
+  assert.equal(final.message.content[0].text, word.repeat(900));
+});
+
 /** A connected socket that reads only when it is told to. */
 async function openLazy(
   house: FakeGatewayHouse,

@@ -28,7 +28,7 @@ import {
 } from "../../core/protocol.ts";
 import type { TurnEvent } from "../../core/turn.ts";
 import { isLoopbackHost } from "../config.ts";
-import { Connection, type ConnectionDeps } from "./connection.ts";
+import { Connection, type ConnectionDeps, type Welcome } from "./connection.ts";
 import { mayCall } from "../whose.ts";
 import { NodeCalls } from "./node_calls.ts";
 import type { ConnectedNode } from "../methods/nodes.ts";
@@ -281,20 +281,26 @@ export class Sockets {
   async #welcome(
     connection: Connection,
     asked: { caller: Caller; params: ConnectParams; admitted: Admitted },
-  ): Promise<{ hello: HelloOk; replay: readonly WireEvent[] }> {
-    const { caller, params } = asked;
-    const run = params.resume === undefined
+  ): Promise<Welcome> {
+    const { caller, params: { resume } } = asked;
+    const run = resume === undefined
       ? undefined
-      : await this.#on.deps.turns.find(params.resume.runId);
+      : await this.#on.deps.turns.find(resume.runId);
     const hello = this.#hello(connection, asked);
-    if (params.resume === undefined || run === undefined) {
-      return { hello, replay: [] };
-    }
     // Whose run it is decides, never the session key the client names.
-    if (!caller.maySee(run)) return { hello, replay: [] };
-    const { runId, seq } = params.resume;
-    const events = this.#on.deps.turns.replay(run.sessionKey, runId, 0);
-    return { hello, replay: replayRun(events, run, seq) };
+    if (resume === undefined || run === undefined || !caller.maySee(run)) {
+      return { hello, missed: () => [] };
+    }
+    return { hello, missed: () => this.#missed(run, resume.seq) };
+  }
+
+  /** What is kept of a run after an event; all of it was sent to the others. */
+  #missed(run: RunView, seq: number): WireEvent[] {
+    const { runId, sessionKey } = run;
+    const waiting = this.#waiting.get(runId);
+    if (waiting !== undefined) this.#release(waiting);
+    const events = this.#on.deps.turns.replay(sessionKey, runId, 0);
+    return replayRun(events, run, { seq, text: this.#feeds.textOf(runId) });
   }
 
   #hello(
