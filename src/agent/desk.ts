@@ -169,6 +169,7 @@ export class AgentDesk implements Turns {
     const { authority, model, inbound } = request;
     admit({ authority, agentId, model });
     if (model !== undefined) this.#deps.models.resolve(model);
+    this.#checkNames(request.clientTools ?? []);
     const dedupe = JSON.stringify([
       inbound.channel,
       inbound.account,
@@ -191,6 +192,23 @@ export class AgentDesk implements Turns {
       this.#accepting.delete(dedupe);
       this.#starting.delete(deadline);
     }
+  }
+
+  /** A call must say whose tool it is. @throws {AppError} `bad_input` */
+  #checkNames(clientTools: readonly ToolSpec[]): void {
+    const { tools } = this.#deps;
+    const taken = clientTools.find(({ name }) =>
+      tools.find(name) !== undefined
+    );
+    if (taken === undefined) return;
+    throw new AppError(
+      "bad_input",
+      `Cannot offer "${taken.name}": the agent has a tool of that name`,
+      {
+        hint: "Call yours by another name",
+        details: { param: "tools", code: "invalid_value" },
+      },
+    );
   }
 
   async #startOnce(

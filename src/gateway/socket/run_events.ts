@@ -381,6 +381,10 @@ export class Feeds {
   }
 }
 
+function isLastChat(item: RunItem): boolean {
+  return item.kind === "wire" && item.event === "chat";
+}
+
 type Run = Pick<RunView, "runId" | "sessionKey">;
 
 /** A feed that has read nothing yet of what is kept of a run, and that. */
@@ -441,7 +445,7 @@ export function replayRun(
     const words = items[at];
     if (words?.kind === "text") {
       items[at] = { ...words, delta: words.text, replace: true };
-    } else if (text !== undefined && text !== "") {
+    } else if (text !== undefined && text !== "" && !items.some(isLastChat)) {
       const { runId, sessionKey } = run;
       items.push({
         kind: "text",

@@ -83,14 +83,17 @@ const Bodies = fc.array(
 ]);
 
 Deno.test("who was away has the same words as who was not, whatever was kept", () => {
+  const Story = fc.record({
+    bodies: Bodies,
+    left: fc.nat(40),
+    back: fc.nat(40),
+    dropped: fc.nat(40),
+    isOver: fc.boolean(),
+  });
   fc.assert(
     fc.property(
-      Bodies,
-      fc.nat(40),
-      fc.nat(40),
-      fc.nat(40),
-      fc.boolean(),
-      (bodies, left, back, dropped, isOver) => {
+      Story,
+      ({ bodies, left, back, dropped, isOver }) => {
         const events = numbered([
           ...bodies,
           ...isOver
