@@ -5,7 +5,8 @@
  * @module
  */
 import type { AuthorityRecord, Principal } from "../core/authority.ts";
-import type { Devices, EndListener } from "./devices.ts";
+import type { Devices } from "./devices.ts";
+import type { EndListener } from "./endings.ts";
 import type { Standing } from "./pairing.ts";
 import type { CurrentPassword } from "./password.ts";
 import { PASSWORD_CREDENTIAL } from "./principal.ts";

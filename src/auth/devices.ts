@@ -17,6 +17,7 @@ import type { AuditEntry } from "../store/audit.ts";
 import type { DeviceRow } from "../store/devices.ts";
 import type { Row } from "../store/journal.ts";
 import type { Store } from "../store/store.ts";
+import { Endings, type EndListener } from "./endings.ts";
 import { checkCovers, checkMayEnd } from "./minting.ts";
 import { deviceCredential } from "./principal.ts";
 import { hashToken, makeTokenText } from "./secret_text.ts";
@@ -28,11 +29,6 @@ export interface DevicesDeps {
   log: Log;
 }
 
-/**
- * A credential that ended, or only its texts before a number. Must not throw.
- */
-export type EndListener = (credential: string, before?: number) => void;
-
 /** A device's last use is stored this often at most. */
 const TOUCH_MS = 60_000;
 
@@ -41,7 +37,7 @@ export class Devices {
   readonly #store: DevicesDeps["store"];
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #listeners = new Set<EndListener>();
+  readonly #listeners: Endings;
   /** Ended in this process up to a revision, whatever the disk says. */
   readonly #dead = new Map<string, number>();
   readonly #touchedAt = new Map<string, number>();
@@ -51,6 +47,7 @@ export class Devices {
     this.#store = deps.store;
     this.#clock = deps.clock;
     this.#log = deps.log;
+    this.#listeners = new Endings(deps.log);
   }
 
   /** Runs what reads and then writes, after what came before it. */
@@ -62,8 +59,7 @@ export class Devices {
 
   /** Calls with a credential when it, or a text of it, ends; until disposed. */
   onEnded(listener: EndListener): Disposable {
-    this.#listeners.add(listener);
-    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+    return this.#listeners.on(listener);
   }
 
   /** The record of a device that may be used now. */
@@ -155,7 +151,7 @@ export class Devices {
         { ...kept, token: nextToken, tokenNumber: number },
         told("device.token.rotated", row),
       );
-      this.#tell(deviceCredential(row), number);
+      this.#listeners.tell(deviceCredential(row), number);
       return number;
     });
   }
@@ -252,7 +248,7 @@ export class Devices {
     const credential = deviceCredential(row);
     const before = this.#dead.get(credential) ?? -1;
     this.#dead.set(credential, Math.max(before, row.revision));
-    this.#tell(credential);
+    this.#listeners.tell(credential);
   }
 
   /** Tells listeners of devices whose time has come since the last call. */
@@ -279,19 +275,6 @@ export class Devices {
 
   #check(row: DeviceRow, by: Authority, act: string): void {
     checkCovers(by, row, { act: `${act} ${named(row)}` });
-  }
-
-  #tell(credential: string, before?: number): void {
-    for (const listener of this.#listeners) {
-      try {
-        listener(credential, before);
-      } catch (error) {
-        this.#log("error", "auth.listener.failed", {
-          credential,
-          reason: errorText(error),
-        });
-      }
-    }
   }
 
   /** Stores a record with its audit row. */

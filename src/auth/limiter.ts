@@ -1,7 +1,8 @@
 /**
  * Counts failures before every credential check: by address, by the identity
- * that is claimed where there is one, and in all. It charges before anything is awaited, so a thousand tries at once are a thousand
- * failures, and it gives back what turned out right.
+ * that is claimed where there is one, and in all. It charges before anything is
+ * awaited, so a thousand tries at once are a thousand failures, and it gives
+ * back what turned out right.
  *
  * Never: an address is exempt, loopback neither; a right credential waits.
  *
@@ -9,6 +10,7 @@
  */
 import ipaddr from "ipaddr.js";
 import type { Clock } from "../core/time.ts";
+import { tailnetAddress } from "./tailnet.ts";
 
 /** Bounds of the limiter. */
 export const FAILURES = {
@@ -30,6 +32,8 @@ export const FAILURES = {
 /**
  * One name for one place: `::ffff:1.2.3.4` is `1.2.3.4`, an IPv6 host is its
  * /64 (whoever has one address there has them all), anything unreadable is one.
+ * A tailnet gives each device one address of a range that all share: there it is
+ * that address.
  */
 export function canonicalAddress(address: string): string {
   const bare = address.trim().replace(/^\[(.*)\]$/, "$1").replace(/%.*$/, "");
@@ -40,6 +44,8 @@ export function canonicalAddress(address: string): string {
   if (!ipaddr.isValid(bare)) return "unknown";
   const parsed = ipaddr.process(bare);
   if (parsed.kind() === "ipv4") return parsed.toString();
+  const device = tailnetAddress(bare);
+  if (device !== undefined) return device;
   const bytes = parsed.toByteArray().slice(0, 8);
   return `${new Uint8Array(bytes).toHex()}/64`;
 }

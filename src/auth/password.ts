@@ -8,12 +8,12 @@
  * @module
  */
 import { randomBytes, scrypt } from "node:crypto";
-import { AppError, errorText, ignore } from "../core/errors.ts";
+import { AppError, ignore } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import { isSameSecret, type Secret, verifySecret } from "../core/secret.ts";
 import type { Clock } from "../core/time.ts";
 import type { Store } from "../store/store.ts";
-import type { EndListener } from "./devices.ts";
+import { Endings, type EndListener } from "./endings.ts";
 import { PASSWORD_CREDENTIAL } from "./principal.ts";
 
 /** What one check costs: a quarter of a second and 64 MiB. */
@@ -74,7 +74,7 @@ export class CurrentPassword {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #store: Pick<Store, "journal" | "audit">;
-  readonly #listeners = new Set<EndListener>();
+  readonly #listeners: Endings;
   #secret: Secret | undefined;
   #password: Password | undefined;
   /** Which one it is. Another process counts from another moment. */
@@ -90,6 +90,7 @@ export class CurrentPassword {
   ) {
     this.#clock = clock;
     this.#log = log;
+    this.#listeners = new Endings(log);
     this.#store = store;
     this.#number = clock.now();
     this.#set(secret);
@@ -123,7 +124,7 @@ export class CurrentPassword {
     const wasSet = this.#secret !== undefined;
     this.#set(secret);
     this.#number = Math.max(this.#number + 1, this.#clock.now());
-    if (wasSet) this.#tell();
+    if (wasSet) this.#listeners.tell(PASSWORD_CREDENTIAL);
     const { journal, audit } = this.#store;
     const event = "auth.password";
     const now = secret === undefined ? "none" : wasSet ? "another" : "set";
@@ -134,20 +135,6 @@ export class CurrentPassword {
 
   /** Calls with the password's credential when it ends, until disposed. */
   onEnded(listener: EndListener): Disposable {
-    this.#listeners.add(listener);
-    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
-  }
-
-  #tell(): void {
-    for (const listener of this.#listeners) {
-      try {
-        listener(PASSWORD_CREDENTIAL);
-      } catch (error) {
-        this.#log("error", "auth.listener.failed", {
-          credential: PASSWORD_CREDENTIAL,
-          reason: errorText(error),
-        });
-      }
-    }
+    return this.#listeners.on(listener);
   }
 }

@@ -23,7 +23,7 @@ import type { Clock } from "../core/time.ts";
 import type { AuditEntry } from "../store/audit.ts";
 import type { Store } from "../store/store.ts";
 import type { TokenRow } from "../store/tokens.ts";
-import type { EndListener } from "./devices.ts";
+import { Endings, type EndListener } from "./endings.ts";
 import { checkCovers, checkMayEnd, narrowed } from "./minting.ts";
 import { hashToken, makeTokenText } from "./secret_text.ts";
 
@@ -67,7 +67,7 @@ export class Tokens {
   readonly #store: TokensDeps["store"];
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #listeners = new Set<EndListener>();
+  readonly #listeners: Endings;
   /** Ended in this process, whether or not the disk has heard of it. */
   readonly #ended = new Set<string>();
   /** By credential, the number below which its texts ended in this process. */
@@ -79,6 +79,7 @@ export class Tokens {
     this.#store = deps.store;
     this.#clock = deps.clock;
     this.#log = deps.log;
+    this.#listeners = new Endings(deps.log);
   }
 
   /** Counts changes to any token: what was looked up before is stale. */
@@ -309,14 +310,13 @@ export class Tokens {
       ]);
       const { id, generation = 0 } = row;
       this.#textsFrom.set(id, generation);
-      this.#tell(id, generation);
+      this.#listeners.tell(id, generation);
     });
   }
 
   /** Calls with a credential's id when it ends, until disposed. */
   onRevoked(listener: EndListener): Disposable {
-    this.#listeners.add(listener);
-    return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
+    return this.#listeners.on(listener);
   }
 
   /**
@@ -449,20 +449,7 @@ export class Tokens {
   #end(id: string): void {
     this.#ended.add(id);
     this.#endings++;
-    this.#tell(id);
-  }
-
-  #tell(id: string, before?: number): void {
-    for (const listener of this.#listeners) {
-      try {
-        listener(id, before);
-      } catch (error) {
-        this.#log("error", "auth.listener.failed", {
-          credential: id,
-          reason: errorText(error),
-        });
-      }
-    }
+    this.#listeners.tell(id);
   }
 
   /** Stores rows with their audit row, or without it if that is what fails. */

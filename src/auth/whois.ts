@@ -18,7 +18,7 @@ import type { Log } from "../core/log.ts";
 import { type Clock, limitSignal } from "../core/time.ts";
 import { askLocal, type LocalAnswer } from "../egress/local_socket.ts";
 import type { Store } from "../store/store.ts";
-import type { EndListener } from "./devices.ts";
+import { Endings, type EndListener } from "./endings.ts";
 import { Gate } from "./gate.ts";
 import type { FailureLimiter } from "./limiter.ts";
 import { tailnetPrincipal } from "./principal.ts";
@@ -108,7 +108,7 @@ export class Whois implements Disposable {
   readonly #limits: Record<keyof typeof WHOIS, number>;
   readonly #gate: Gate;
   readonly #ending = new AbortController();
-  readonly #listeners = new Set<EndListener>();
+  readonly #listeners: Endings;
   readonly #kept = new Map<string, { login: string; until: number }>();
   readonly #nobody = new Map<string, number>();
   readonly #asking = new Map<string, Promise<Found>>();
@@ -125,6 +125,7 @@ export class Whois implements Disposable {
       waitingMax: this.#limits.waitingMax,
       waitingPerNameMax: this.#limits.waitingPerAddressMax,
     });
+    this.#listeners = new Endings(deps.log);
     this.#config = deps.config;
     this.#lines = linesOf(deps.config);
   }
@@ -308,7 +309,7 @@ export class Whois implements Disposable {
       if (this.#lines.get(login)?.revision === revision) continue;
       const credential = tailnetCredential(login);
       this.#audit(credential, this.#lines.has(login) ? "changed" : "removed");
-      for (const listener of this.#listeners) listener(credential);
+      this.#listeners.tell(credential);
     }
   }
 
@@ -333,8 +334,7 @@ export class Whois implements Disposable {
 
   /** Calls with a credential when it ends, until disposed. */
   onEnded(listener: EndListener): Disposable {
-    this.#listeners.add(listener);
-    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+    return this.#listeners.on(listener);
   }
 
   #count(outcome: WhoisOutcome): void {

@@ -402,6 +402,10 @@ Deno.test("A3: other lines hold at once, and who is gone is told of", async () =
   await whois.authenticate(PEER);
   await whois.authenticate(guest);
   const ended: string[] = [];
+  // One that fails must not keep the others, nor the next login's end, unheard.
+  using _failing = whois.onEnded(() => {
+    throw new TypeError("a listener's fault");
+  });
   using _listening = whois.onEnded((credential) => void ended.push(credential));
   whois.adopt(configOf({ ...USERS, "third@example.com": { scopes: [] } }));
   assert.deepEqual(ended, []);

@@ -9,10 +9,14 @@ export function isLoopbackName(hostname: string): boolean {
   return /^(127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\]|localhost)$/.test(hostname);
 }
 
-/** Whether a request there goes in clear text over a network. */
+/**
+ * Whether a request there goes in clear text over a network. What is no URL goes
+ * nowhere: schemas ask this also of a text that they refuse for that.
+ */
 export function isClearText(url: URL | string): boolean {
-  const { protocol, hostname } = new URL(url);
-  return /^(http|ws):$/.test(protocol) && !isLoopbackName(hostname);
+  const parsed = URL.parse(url);
+  return parsed !== null && /^(http|ws):$/.test(parsed.protocol) &&
+    !isLoopbackName(parsed.hostname);
 }
 
 /** Why a credential does not go there. */

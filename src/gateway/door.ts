@@ -23,6 +23,15 @@ const CORS_HEADERS = "authorization, content-type, idempotency-key, " +
 /** What a client shows when it has something to show. */
 const CREDENTIALS = ["authorization", "x-api-key", "proxy-authorization"];
 
+/** What a proxy adds: whoever it speaks for is not where it stands. */
+const FORWARDED = [
+  "forwarded",
+  "via",
+  "x-forwarded-for",
+  "x-forwarded-host",
+  "x-real-ip",
+];
+
 const EXPOSED = "retry-after, x-request-id, ratelimit, ratelimit-policy";
 
 /** Sent with everything. */
@@ -160,13 +169,15 @@ export class Door {
    * Whether a request may be known by where it comes from alone. A browser would
    * send such a request for any page, so every mark of one must be that of this
    * gateway's own page; a browser too old to make marks is none. Something that
-   * is shown is judged by itself.
+   * is shown is judged by itself. A proxy, also one that nobody named, speaks for
+   * others.
    *
    * Call it after {@linkcode checkHost}.
    */
   isOwnClient(request: Request, isUpgrade: boolean): boolean {
     const { headers, method } = request;
-    if (CREDENTIALS.some((name) => headers.has(name))) return false;
+    const isOther = (name: string) => headers.has(name);
+    if (CREDENTIALS.some(isOther) || FORWARDED.some(isOther)) return false;
     const origin = headers.get("origin");
     const site = headers.get("sec-fetch-site");
     const host = this.#hostOf(request)?.toLowerCase() ?? "";

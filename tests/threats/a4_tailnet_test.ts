@@ -81,6 +81,11 @@ Deno.test("A4: another site's page is nobody, whoever's browser shows it", async
     ["a picture in an old browser", [BROWSER], false, false],
     ["a referring page", ["Referer: https://evil.example/"], false, false],
     ["a cookie", ["Cookie: a=b"], false, false],
+    ["a proxy", ["X-Forwarded-For: 203.0.113.9"], false, false],
+    ["a proxy that hides", ["Forwarded: for=unknown"], false, false],
+    ["one that says so", ["Via: 1.1 cache"], false, false],
+    ["one of its own kind", ["X-Real-IP: 203.0.113.9"], false, false],
+    ["one for a name", ["X-Forwarded-Host: box.example"], false, false],
     [
       "another origin that may call with a token",
       ["Origin: https://ui.example"],

@@ -201,6 +201,12 @@ Deno.test("A5: a credential does not leave this machine in clear text", async (t
       const https = JSON.stringify(bad).replaceAll("http:", "https:")
         .replaceAll("ws:", "wss:");
       assert.equal(await problemsOf(JSON.parse(https)), "");
+      // Said, not thrown: a service that follows its file must outlive a slip.
+      const slip = JSON.stringify(bad).replace(
+        /"(http|ws):[^"]*"/,
+        '"nowhere"',
+      );
+      assert.match(await problemsOf(JSON.parse(slip)), /url|Url|URL/);
     });
   }
   await t.step("a key and an address out of the environment", () => {

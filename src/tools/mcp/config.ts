@@ -66,8 +66,8 @@ const HttpServer = z.strictObject({
     refuse(["url"], CLEAR_TEXT);
   }
   if (value.oauth === undefined) return;
-  const { protocol, hostname } = new URL(value.url);
-  if (protocol !== "https:" && !isExactLoopback(hostname)) {
+  const url = URL.parse(value.url);
+  if (url?.protocol !== "https:" && !isExactLoopback(url?.hostname ?? "")) {
     refuse(["url"], "with oauth it is https, or http on loopback");
   }
   if (value.token !== undefined) {
