@@ -21,6 +21,7 @@ import {
   METHODS,
   type SessionSummary,
 } from "../core/methods.ts";
+import { toThinkingTokens } from "../core/model.ts";
 import type { GatewayDeps, SessionRow } from "./deps.ts";
 import type { Health } from "./health.ts";
 import type { Caller } from "./keys.ts";
@@ -38,14 +39,14 @@ import { toolHandlers } from "./methods/tools.ts";
 import { toSummary } from "../agent/sessions/operations.ts";
 import { scheduleHandlers } from "./methods/schedule.ts";
 import { sessionHandlers, sessionsSaying } from "./methods/sessions.ts";
-import { checkServing } from "./api/target.ts";
 import {
   checkModelHere,
   labelsOf,
   toInbound,
 } from "./api/chat_completions/agent.ts";
-import { toImage, toThinkingTokens } from "./api/chat_completions/schema.ts";
+import { toImage } from "./api/image.ts";
 import type { RateByKind } from "./rate.ts";
+import { checkServing } from "./serving.ts";
 
 /** A method's parameters after its schema. */
 type Params<M extends MethodName> = z.output<(typeof METHODS)[M]["input"]>;

@@ -6,24 +6,13 @@
  *
  * @module
  */
-import type { z } from "zod";
 import type { Scope } from "../core/authority.ts";
 import { AppError } from "../core/errors.ts";
+import { later } from "../core/later.ts";
 import { API_ROUTES } from "./api/routes.ts";
-import {
-  ChatAnswer,
-  DocumentAnswer,
-  ModelAnswer,
-  ModelsAnswer,
-  StatusAnswer,
-} from "./api/answers.ts";
 import type { Call } from "./call.ts";
 import type { Health } from "./health.ts";
 import { type Dialect, json } from "./http_errors.ts";
-import { getModel, listModels } from "./api/models.ts";
-import { chatCompletions } from "./api/chat_completions/chat_completions.ts";
-import { ChatRequest } from "./api/chat_completions/schema.ts";
-import { makeOpenApi } from "./api/openapi.ts";
 import { PLUGIN_ROUTE, type WebhookDoor } from "./plugins.ts";
 import type { ApiDeps } from "./api/target.ts";
 import { UI_ROUTES } from "./ui.ts";
@@ -40,9 +29,6 @@ export interface Route {
   /** One that will do as well. */
   orScope?: Scope;
   about: string;
-  /** A JSON body, and a JSON answer, as `/openapi.json` tells of them. */
-  input?: z.ZodType;
-  output?: z.ZodType;
   /** What the answer is, where it is not JSON. */
   mime?: string;
   /** Whether the answer can come as server-sent events. */
@@ -67,6 +53,13 @@ export interface RouteDeps extends ApiDeps {
   isDraining(): boolean;
 }
 
+// What few ask for, or not at once, is loaded when it is.
+const chatCompletions = later(() =>
+  import("./api/chat_completions/chat_completions.ts")
+);
+const models = later(() => import("./api/models.ts"));
+const openapi = later(() => import("./api/openapi.ts"));
+
 /** Every route there is. */
 export const ROUTES: readonly Route[] = [
   {
@@ -74,7 +67,6 @@ export const ROUTES: readonly Route[] = [
     path: "/health/live",
     scope: "public",
     about: "The process answers",
-    output: StatusAnswer,
     handle: () => json({ status: "ok" }),
   },
   {
@@ -82,7 +74,6 @@ export const ROUTES: readonly Route[] = [
     path: "/health/ready",
     scope: "public",
     about: "200 or 503; with a token that may read, each check by name",
-    output: StatusAnswer,
     handle: async (call, on) => {
       const { ok, checks } = await on.health.ready();
       const isReady = ok && !on.isDraining();
@@ -119,34 +110,30 @@ export const ROUTES: readonly Route[] = [
     scope: "read",
     orScope: "chat",
     about: "This document",
-    output: DocumentAnswer,
-    handle: () => json(makeOpenApi(ROUTES)),
+    handle: async () => json((await openapi()).makeOpenApi(ROUTES)),
   },
   {
     method: "GET",
     path: "/v1/models",
     scope: "chat",
     about: "Agents and models, in OpenAI's shape",
-    output: ModelsAnswer,
-    handle: listModels,
+    handle: async (call, on) => (await models()).listModels(call, on),
   },
   {
     method: "GET",
     path: "/v1/models/:id{.+}",
     scope: "chat",
     about: "One of them",
-    output: ModelAnswer,
-    handle: getModel,
+    handle: async (call, on) => (await models()).getModel(call, on),
   },
   {
     method: "POST",
     path: "/v1/chat/completions",
     scope: "chat",
     about: "An agent's turn, or a model's answer passed through",
-    input: ChatRequest,
-    output: ChatAnswer,
     streams: true,
-    handle: chatCompletions,
+    handle: async (call, on) =>
+      (await chatCompletions()).chatCompletions(call, on),
   },
   {
     method: "POST",

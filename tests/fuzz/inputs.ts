@@ -7,6 +7,7 @@
  */
 import { z } from "zod";
 import { METHODS } from "../../src/core/methods.ts";
+import { SHAPES } from "../../src/gateway/api/shapes.ts";
 import { ROUTES } from "../../src/gateway/routes.ts";
 
 /** One input. `{TOKEN}` and `{PORT}` in a text are filled in when it is sent. */
@@ -203,11 +204,10 @@ export const LEFT_OUT: ReadonlySet<string> = new Set([
 
 const methods = Object.entries(METHODS).filter(([name]) => !LEFT_OUT.has(name))
   .map(([name, { input }]) => ({ name, schema: schemaOf(input) }));
-const routes = ROUTES.map(({ method, path, input }) => ({
-  method,
-  path,
-  schema: input === undefined ? {} : schemaOf(input),
-}));
+const routes = ROUTES.map(({ method, path }) => {
+  const { input } = SHAPES[`${method} ${path}`] ?? {};
+  return { method, path, schema: input === undefined ? {} : schemaOf(input) };
+});
 
 /** Deep, wide and broken texts beside what `JSON.stringify` writes. */
 export function jsonText(value: unknown, dice: Dice): string {

@@ -8,13 +8,6 @@ import { AppError } from "../../core/errors.ts";
 import type { Label } from "../../core/label.ts";
 import type { ImagePart, Message } from "../../core/message.ts";
 import type { ModelRequest, ToolChoice, ToolSpec } from "../../core/model.ts";
-import {
-  type ChatRequest,
-  toConversation,
-  toThinkingTokens,
-  toToolChoice,
-  toToolSpecs,
-} from "./chat_completions/schema.ts";
 
 /** Of the caller's own words, and of all it merely brings along. */
 export interface CallerLabels {
@@ -42,26 +35,6 @@ export interface Asked {
 
 /** Images a turn takes at most. */
 export const IMAGES_MAX = 16;
-
-/** A chat request. */
-export function fromChat(request: ChatRequest, labels: CallerLabels): Asked {
-  const { stop, response_format: format, reasoning_effort: effort } = request;
-  return {
-    model: request.model,
-    ...toConversation(request, labels),
-    tools: toToolSpecs(request),
-    toolChoice: toToolChoice(request),
-    outputTokensMax: request.max_completion_tokens ?? request.max_tokens,
-    temperature: request.temperature,
-    topP: request.top_p,
-    stop: typeof stop === "string" ? [stop] : stop,
-    thinkingTokens: effort === undefined ? undefined : toThinkingTokens(effort),
-    responseSchema: format?.type === "json_schema"
-      ? format.json_schema
-      : undefined,
-    user: request.user,
-  };
-}
 
 /** As a provider is asked. */
 export function asModelRequest(asked: Asked): Omit<ModelRequest, "model"> {

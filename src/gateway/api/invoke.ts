@@ -19,7 +19,8 @@ import { Caller } from "../keys.ts";
 import { answerSoon } from "./late.ts";
 import { labelsOf, toInbound } from "./chat_completions/agent.ts";
 import type { RateByKind } from "../rate.ts";
-import { type ApiDeps, checkServing } from "./target.ts";
+import { checkServing } from "../serving.ts";
+import type { ApiDeps } from "./target.ts";
 
 /** `POST /tools/invoke`. */
 export const InvokeBody = z.strictObject({

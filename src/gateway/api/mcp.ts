@@ -18,7 +18,8 @@ import { AppError, errorText, ignore } from "../../core/errors.ts";
 import { textOf } from "../../core/message.ts";
 import { type Call, readJsonText } from "../call.ts";
 import { Caller } from "../keys.ts";
-import { type ApiDeps, checkServing } from "./target.ts";
+import { checkServing } from "../serving.ts";
+import type { ApiDeps } from "./target.ts";
 import { failureText, invokeFor, toInvoke, toolsOf } from "./invoke.ts";
 
 const SESSIONS_MAX = 200;

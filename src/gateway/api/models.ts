@@ -7,10 +7,10 @@
 import type { Call } from "../call.ts";
 import { json } from "../http_errors.ts";
 import { agentOfModel } from "./chat_completions/agent.ts";
+import { checkServing } from "../serving.ts";
 import {
   agentsFor,
   type ApiDeps,
-  checkServing,
   modelNotFound,
   resolveModel,
 } from "./target.ts";

@@ -7,6 +7,7 @@ import { z } from "zod";
 import { VERSION } from "../../core/version.ts";
 import type { Dialect } from "../http_errors.ts";
 import { dialectOf, type Route, takesApiKey } from "../routes.ts";
+import { SHAPES, type Shapes } from "./shapes.ts";
 
 type Json = Record<string, unknown>;
 
@@ -69,7 +70,14 @@ function securityOf({ path, scope }: Route): Json[] {
   return [{ bearer: [] }, ...takesApiKey(path) ? [{ apiKey: [] }] : []];
 }
 
-function toAnswer({ output, streams, mime }: Route): Json {
+/** What is known of a route's bodies. */
+function shapesOf({ method, path }: Route): Shapes {
+  return SHAPES[`${method} ${path}`] ?? {};
+}
+
+function toAnswer(route: Route): Json {
+  const { streams, mime } = route;
+  const { output } = shapesOf(route);
   const schema = output === undefined
     ? mime === undefined ? {} : { type: "string" }
     : toSchema(output, "output");
@@ -85,7 +93,8 @@ function toAnswer({ output, streams, mime }: Route): Json {
 }
 
 function toOperation(route: Route, names: readonly string[]): Json {
-  const { method, path, scope, orScope, about, input } = route;
+  const { method, path, scope, orScope, about } = route;
+  const { input } = shapesOf(route);
   const named = toTemplate(path).path.match(/[A-Za-z0-9]+/g) ?? ["root"];
   const words = path.length > 1 && path.endsWith("/")
     ? [...named, "index"]

@@ -7,6 +7,7 @@ import {
 } from "../../../tests/fakes/gateway_house.ts";
 import { makeOpenApi, toTemplate } from "./openapi.ts";
 import { ROUTES } from "../routes.ts";
+import { SHAPES } from "./shapes.ts";
 
 // deno-lint-ignore no-explicit-any
 type AnyDocument = any;
@@ -46,6 +47,11 @@ Deno.test("every row is in it, with its schemas; names are told apart", () => {
     document.paths["/v1/responses"].post.requestBody.content["application/json"]
       .schema.properties.previous_response_id,
   );
+});
+
+Deno.test("every shape is a row's", () => {
+  const rows = ROUTES.map(({ method, path }) => `${method} ${path}`);
+  assert.deepEqual(Object.keys(SHAPES).filter((at) => !rows.includes(at)), []);
 });
 
 function isOpen(scope: string): boolean {

@@ -19,7 +19,7 @@ import {
   type ModelRequest,
   type StopReason,
 } from "../../core/model.ts";
-import { asModelRequest, fromChat } from "./asked.ts";
+import { asModelRequest } from "./asked.ts";
 import type { Call } from "../call.ts";
 import type { ByteFilter } from "../../guard/screen/leaks.ts";
 import type { GatewayLimits } from "../limits.ts";
@@ -29,7 +29,7 @@ import {
   type Piece,
   SSE_HEADERS,
 } from "./chat_completions/answer.ts";
-import type { ChatRequest } from "./chat_completions/schema.ts";
+import { type ChatRequest, fromChat } from "./chat_completions/schema.ts";
 
 /**
  * A body's text with the value of its top-level `model` replaced, nothing else

@@ -3,27 +3,15 @@
  *
  * @module
  */
-import {
-  CountAnswer,
-  DeletedAnswer,
-  EmbeddingsAnswer,
-  EmbeddingsBody,
-  MessageAnswer,
-  ResponseAnswer,
-  RpcBody,
-} from "./answers.ts";
-import { createEmbeddings } from "./embeddings.ts";
-import { mcp } from "./mcp.ts";
-import { countTokens, createMessage } from "./messages/messages.ts";
-import { CountRequest, MessagesRequest } from "./messages/schema.ts";
-import { ResponsesRequest } from "./responses/schema.ts";
-import {
-  createResponse,
-  deleteResponse,
-  getResponse,
-} from "./responses/responses.ts";
+import { later } from "../../core/later.ts";
 import type { Route } from "../routes.ts";
-import { InvokeAnswer, InvokeBody, toolsInvoke } from "./invoke.ts";
+
+// Each dialect is loaded when somebody first speaks it.
+const embeddings = later(() => import("./embeddings.ts"));
+const invoke = later(() => import("./invoke.ts"));
+const mcp = later(() => import("./mcp.ts"));
+const messages = later(() => import("./messages/messages.ts"));
+const responses = later(() => import("./responses/responses.ts"));
 
 /** Part of `ROUTES`. */
 export const API_ROUTES: readonly Route[] = [
@@ -32,27 +20,22 @@ export const API_ROUTES: readonly Route[] = [
     path: "/v1/embeddings",
     scope: "chat",
     about: "Sent on to a vendor that has them",
-    input: EmbeddingsBody,
-    output: EmbeddingsAnswer,
-    handle: createEmbeddings,
+    handle: async (call, on) => (await embeddings()).createEmbeddings(call, on),
   },
   {
     method: "POST",
     path: "/tools/invoke",
     scope: "tools",
     about: "One tool by name, decided as an agent's call is",
-    input: InvokeBody,
-    output: InvokeAnswer,
-    handle: toolsInvoke,
+    handle: async (call, on) => (await invoke()).toolsInvoke(call, on),
   },
   {
     method: "POST",
     path: "/mcp",
     scope: "tools",
     about: "The same tools, and sessions to read, for clients that speak MCP",
-    input: RpcBody,
     streams: true,
-    handle: mcp,
+    handle: async (call, on) => (await mcp()).mcp(call, on),
   },
   {
     method: "POST",
@@ -60,44 +43,36 @@ export const API_ROUTES: readonly Route[] = [
     scope: "chat",
     about:
       "An agent's turn or a model's answer, in the Responses API's dialect",
-    input: ResponsesRequest,
-    output: ResponseAnswer,
     streams: true,
-    handle: createResponse,
+    handle: async (call, on) => (await responses()).createResponse(call, on),
   },
   {
     method: "GET",
     path: "/v1/responses/:id",
     scope: "chat",
     about: "An answer of the caller's own that was stored",
-    output: ResponseAnswer,
-    handle: getResponse,
+    handle: async (call, on) => (await responses()).getResponse(call, on),
   },
   {
     method: "DELETE",
     path: "/v1/responses/:id",
     scope: "chat",
     about: "Forget it; its conversation is not touched",
-    output: DeletedAnswer,
-    handle: deleteResponse,
+    handle: async (call, on) => (await responses()).deleteResponse(call, on),
   },
   {
     method: "POST",
     path: "/v1/messages",
     scope: "chat",
     about: "An agent's turn or a model's answer, in the Messages API's dialect",
-    input: MessagesRequest,
-    output: MessageAnswer,
     streams: true,
-    handle: createMessage,
+    handle: async (call, on) => (await messages()).createMessage(call, on),
   },
   {
     method: "POST",
     path: "/v1/messages/count_tokens",
     scope: "chat",
     about: "An estimate of a request's size",
-    input: CountRequest,
-    output: CountAnswer,
-    handle: countTokens,
+    handle: async (call, on) => (await messages()).countTokens(call, on),
   },
 ];

@@ -14,6 +14,7 @@ import { AUTO_MODEL } from "../../providers/vendor.ts";
 import { type Call, readJsonText } from "../call.ts";
 import type { SecretSet } from "../../guard/screen/leaks.ts";
 import type { GatewayDeps } from "../deps.ts";
+import { checkServing } from "../serving.ts";
 import type { GatewayLimits } from "../limits.ts";
 import type { Piece } from "./chat_completions/answer.ts";
 import { estimateBody, PaidPass } from "./paid.ts";
@@ -42,16 +43,6 @@ export function modelNotFound(name: string): AppError {
       "GET /v1/models lists them",
     details: { param: "model", code: "model_not_found" },
   });
-}
-
-/** @throws {AppError} `unavailable` in safe mode */
-export function checkServing(deps: Pick<GatewayDeps, "safeMode">): void {
-  if (deps.safeMode === undefined) return;
-  throw new AppError(
-    "unavailable",
-    `Cannot run agents or models: safe mode (${deps.safeMode})`,
-    { hint: "Correct the configuration and start again" },
-  );
 }
 
 /** The agents there are for a caller: others do not exist for it. */

@@ -5,7 +5,6 @@
  * @module
  */
 import { makeId } from "../../../core/ids.ts";
-import { fromChat } from "../asked.ts";
 import type { Call } from "../../call.ts";
 import { Caller } from "../../keys.ts";
 import { answerSoon } from "../late.ts";
@@ -16,7 +15,7 @@ import {
   answerSse,
   type Piece,
 } from "./answer.ts";
-import { type ChatRequest, parseChatRequest } from "./schema.ts";
+import { type ChatRequest, fromChat, parseChatRequest } from "./schema.ts";
 import {
   checkFields,
   forwardChat,

@@ -8,8 +8,14 @@
 import { z } from "zod";
 import { AppError } from "../../../core/errors.ts";
 import type { Label } from "../../../core/label.ts";
-import type { ImagePart, Message, Part } from "../../../core/message.ts";
-import type { ToolChoice, ToolSpec } from "../../../core/model.ts";
+import type { Message, Part } from "../../../core/message.ts";
+import {
+  type ToolChoice,
+  type ToolSpec,
+  toThinkingTokens,
+} from "../../../core/model.ts";
+import type { Asked, CallerLabels } from "../asked.ts";
+import { toImage } from "../image.ts";
 
 const TextContent = z.object({ type: z.literal("text"), text: z.string() });
 const ImageContent = z.object({
@@ -124,31 +130,6 @@ export function parseChatRequest(value: unknown): ChatRequest {
   );
 }
 
-export { toThinkingTokens } from "../../../core/model.ts";
-
-/** The image behind a data URL. @throws `bad_input` for anything else */
-export function toImage(url: string, label: Label): ImagePart {
-  const match =
-    /^data:(image\/(?:png|jpeg|gif|webp));base64,([A-Za-z0-9+/]+={0,2})$/.exec(
-      url,
-    );
-  if (match === null) {
-    throw new AppError(
-      "bad_input",
-      "Cannot take the image: only PNG, JPEG, GIF and WebP as base64 data URLs",
-      {
-        hint: "Send the image itself; addresses are not fetched",
-        details: { param: "messages", code: "invalid_image_url" },
-      },
-    );
-  }
-  const [, mime, data = ""] = match;
-  if (data.length % 4 !== 0) {
-    throw new AppError("bad_input", "Cannot take the image: its base64 is cut");
-  }
-  return { kind: "image", mime: mime as ImagePart["mime"], data, label };
-}
-
 function textsOf(content: z.infer<typeof Texts>): string {
   return typeof content === "string"
     ? content
@@ -169,13 +150,13 @@ function toToolCall(
 }
 
 /** A request's messages apart: what steers, and the conversation. */
-export interface Conversation {
+interface Conversation {
   system: string;
   messages: Message[];
 }
 
 /** @param labels Of the caller's own words, and of all it merely brings along */
-export function toConversation(
+function toConversation(
   request: ChatRequest,
   labels: { user: Label; other: Label },
 ): Conversation {
@@ -235,7 +216,7 @@ export function toConversation(
 }
 
 /** The caller's tools, as a model is shown them. */
-export function toToolSpecs(request: ChatRequest): ToolSpec[] {
+function toToolSpecs(request: ChatRequest): ToolSpec[] {
   if (request.tool_choice === "none") return [];
   return (request.tools ?? []).map((tool) => ({
     name: tool.function.name,
@@ -244,7 +225,27 @@ export function toToolSpecs(request: ChatRequest): ToolSpec[] {
   }));
 }
 
-export function toToolChoice(request: ChatRequest): ToolChoice | undefined {
+function toToolChoice(request: ChatRequest): ToolChoice | undefined {
   const choice = request.tool_choice;
   return typeof choice === "object" ? { name: choice.function.name } : choice;
+}
+
+/** As any of the APIs asks. */
+export function fromChat(request: ChatRequest, labels: CallerLabels): Asked {
+  const { stop, response_format: format, reasoning_effort: effort } = request;
+  return {
+    model: request.model,
+    ...toConversation(request, labels),
+    tools: toToolSpecs(request),
+    toolChoice: toToolChoice(request),
+    outputTokensMax: request.max_completion_tokens ?? request.max_tokens,
+    temperature: request.temperature,
+    topP: request.top_p,
+    stop: typeof stop === "string" ? [stop] : stop,
+    thinkingTokens: effort === undefined ? undefined : toThinkingTokens(effort),
+    responseSchema: format?.type === "json_schema"
+      ? format.json_schema
+      : undefined,
+    user: request.user,
+  };
 }

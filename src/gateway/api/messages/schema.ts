@@ -9,9 +9,12 @@
 import { z } from "zod";
 import { AppError } from "../../../core/errors.ts";
 import type { ImagePart, Message, Part } from "../../../core/message.ts";
-import type { ToolChoice, ToolSpec } from "../../../core/model.ts";
+import {
+  type ToolChoice,
+  type ToolSpec,
+  toThinkingTokens,
+} from "../../../core/model.ts";
 import type { Asked, CallerLabels } from "../asked.ts";
-import { toThinkingTokens } from "../chat_completions/schema.ts";
 import { decodeVendor } from "../vendor_data.ts";
 
 const Text = z.object({ type: z.literal("text"), text: z.string() });

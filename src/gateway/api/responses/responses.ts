@@ -23,12 +23,12 @@ import {
   toTurnRequest,
 } from "../chat_completions/agent.ts";
 import { type Piece, streamAnswer } from "../chat_completions/answer.ts";
+import { checkServing } from "../../serving.ts";
 import {
   agentsFor,
   answerPass,
   type ApiBody,
   type ApiDeps,
-  checkServing,
   openPass,
   passPieces,
   readApiBody,

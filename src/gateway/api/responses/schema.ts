@@ -9,9 +9,9 @@
 import { z } from "zod";
 import { AppError } from "../../../core/errors.ts";
 import type { Message, Part } from "../../../core/message.ts";
-import type { ToolChoice } from "../../../core/model.ts";
+import { type ToolChoice, toThinkingTokens } from "../../../core/model.ts";
 import type { Asked, CallerLabels } from "../asked.ts";
-import { toImage, toThinkingTokens } from "../chat_completions/schema.ts";
+import { toImage } from "../image.ts";
 import { decodeVendor } from "../vendor_data.ts";
 
 /** Clients send `null` where they mean nothing. */
