@@ -201,7 +201,7 @@ Deno.test("A8: of several proxies those that are named are believed, from the ri
 });
 
 /** Whether the owner comes in by the password over a socket made so. */
-async function byPassword(rig: Rig, port: number): Promise<boolean> {
+async function byPassword(port: number): Promise<boolean> {
   using one = new FakeClient(`ws://127.0.0.1:${port}/ws`);
   await one.event("connect.challenge");
   const { ok } = await one.call("connect", {
@@ -215,9 +215,9 @@ async function byPassword(rig: Rig, port: number): Promise<boolean> {
 
 Deno.test("A8: nobody behind a proxy is of this machine, whatever it says of them", async () => {
   await using rig = await openRig();
-  assert.equal(await byPassword(rig, portOf(rig)), true, "directly it works");
+  assert.equal(await byPassword(portOf(rig)), true, "directly it works");
   // The proxy says 127.0.0.1, which is where the test does come from.
-  assert.equal(await byPassword(rig, rig.near.port), false);
+  assert.equal(await byPassword(rig.near.port), false);
 });
 
 function portOf({ real }: Rig): number {

@@ -26,6 +26,7 @@ import {
   type HelloOk,
   type StateVersion,
 } from "../../core/protocol.ts";
+import { repeat } from "../../core/time.ts";
 import type { TurnEvent } from "../../core/turn.ts";
 import { isLoopbackHost } from "../config.ts";
 import { Connection, type ConnectionDeps, type Welcome } from "./connection.ts";
@@ -102,7 +103,7 @@ export class Sockets {
   #presenceVersion = 0;
   #healthVersion = 0;
   #presenceTimer: ReturnType<typeof setTimeout> | undefined;
-  readonly #tickTimer: ReturnType<typeof setInterval>;
+  readonly #ending = new AbortController();
 
   constructor(on: SocketsDeps) {
     this.#on = on;
@@ -119,7 +120,13 @@ export class Sockets {
       clock: on.deps.clock,
     });
     this.#feeds = new Feeds(on.limits.feedsMax);
-    this.#tickTimer = setInterval(() => this.#tick(), on.limits.tickMs);
+    void repeat(() => this.#tick(), {
+      everyMs: on.limits.tickMs,
+      clock: on.deps.clock,
+      signal: this.#ending.signal,
+      onError: (error) =>
+        this.#log("error", "gateway.tick_failed", { error: errorText(error) }),
+    });
   }
 
   /** The handlers need the sockets (presence), so they come after. */
@@ -454,10 +461,11 @@ export class Sockets {
     );
   }
 
-  #tick(): void {
+  #tick(): Promise<void> {
     this.publish("tick", { ts: this.#on.deps.clock.now() });
     // Asked for its comparison with the last answer.
     void this.#on.health.ready();
+    return Promise.resolve();
   }
 
   /** Sends an event to everyone whose scopes allow it, and who passes `to`. */
@@ -553,7 +561,7 @@ export class Sockets {
 
   /** Stops timers, closes every socket, waits a little for the goodbyes. */
   async close(code: number, reason: string): Promise<void> {
-    clearInterval(this.#tickTimer);
+    this.#ending.abort();
     clearTimeout(this.#presenceTimer);
     for (const { timer } of this.#waiting.values()) clearTimeout(timer);
     this.#waiting.clear();
