@@ -81,18 +81,33 @@ export class Caller {
    * @throws {AppError} `bad_input`, `forbidden`
    */
   async toKey(text: string, agentId: string): Promise<string> {
+    const { agent, prefix, rest } = this.#read(text, agentId);
+    this.checkAgent(agent);
+    return await this.#fit(prefix, rest);
+  }
+
+  /** What two keys share that are one session's; no key itself. */
+  nameOf(text: string, agentId: string): string {
+    const { prefix, rest } = this.#read(text, agentId);
+    return prefix + rest.join(":");
+  }
+
+  #read(
+    text: string,
+    agentId: string,
+  ): { agent: string; prefix: string; rest: string[] } {
     const parts = text.split(":");
     const named = parts[0] === "agent" && parts.length > 1;
-    const agent = this.checkAgent(named ? parts[1] ?? "" : agentId);
+    const agent = named ? parts[1] ?? "" : agentId;
     let rest = named ? parts.slice(2) : parts;
     if (rest.length === 0) rest = ["main"];
     if (this.isOwner) {
-      return await this.#fit(`agent:${agent}:`, fullKeyParts(rest));
+      return { agent, prefix: `agent:${agent}:`, rest: fullKeyParts(rest) };
     }
     if (rest[0] === "client" && rest[1] === this.segment && rest.length > 2) {
       rest = rest.slice(2);
     }
-    return await this.#fit(`agent:${agent}:client:${this.segment}:`, rest);
+    return { agent, prefix: `agent:${agent}:client:${this.segment}:`, rest };
   }
 
   async #fit(prefix: string, rest: string[]): Promise<string> {

@@ -117,8 +117,8 @@ minutes of the challenge's \`ts\`. An unknown key gets \`NOT_PAIRED\` with
 \`details.requestId\`; see docs/security.md, Identity. The first \`hello-ok\` of a
 paired device holds \`auth.deviceToken\`. An upgrade that carries \`Authorization\` may leave out
 \`auth\`. Unknown properties are refused. \`seq\` counts a connection's events from
-1 without gaps. Requests of one connection run at the same time; those to one
-session keep their order. \`resume {sessionKey, runId, seq}\` sends a run's events
+1 without gaps. Requests of one connection run at the same time; what is sent
+to one session, and changes of it (\`sessions.patch\`, \`sessions.reset\`), keep their order. \`resume {sessionKey, runId, seq}\` sends a run's events
 after \`seq\` again, words that follow one another as one; where some are not kept any
 more, the first \`delta\` replaces.
 

@@ -28,7 +28,8 @@ import {
   checkFrame,
   idOf,
   isBytesOver,
-  laneOf,
+  type Ordered,
+  orderOf,
   parseParams,
 } from "./frames.ts";
 import { toAppError } from "../http_errors.ts";
@@ -77,8 +78,16 @@ export interface ConnectionDeps {
     connection: Connection,
     asked: { caller: Caller; params: ConnectParams; admitted: Admitted },
   ): Promise<Welcome>;
+  /** The agent of a session's key that names none. */
+  defaultAgent(): string;
   /** The handshake is over: from here on it is sent events. */
   onReady(connection: Connection): void;
+}
+
+/** The last request of a session, and the last that sent something. */
+interface Lane {
+  all: Promise<void>;
+  sends: Promise<void> | undefined;
 }
 
 /** One client. */
@@ -92,7 +101,7 @@ export class Connection {
   readonly #deps: ConnectionDeps;
   readonly #controller = new AbortController();
   readonly #held: RunItem[] = [];
-  readonly #lanes = new Map<string, Promise<void>>();
+  readonly #lanes = new Map<string, Lane>();
   #heldSince = 0;
   #heldTimer: ReturnType<typeof setInterval> | undefined;
   #handshakeTimer: ReturnType<typeof setTimeout> | undefined;
@@ -443,8 +452,10 @@ export class Connection {
     ) => unknown;
     const { signal, id: connId } = this;
     const run = () => handler(params, { caller, signal, connId });
-    const lane = laneOf(method, params);
-    const result = lane === undefined ? run() : this.#inLane(lane, run);
+    const order = orderOf(method, params);
+    const result = order === undefined
+      ? run()
+      : this.#inOrder(order, { caller, run });
     // What is known at once is answered at once.
     if (!(result instanceof Promise)) {
       this.#respond(id, result);
@@ -469,17 +480,24 @@ export class Connection {
     else requestRate.take(principal, now());
   }
 
-  /** One session's sends keep their order; others do not wait for them. */
-  async #inLane<T>(lane: string, run: () => T | Promise<T>): Promise<T> {
-    const before = this.#lanes.get(lane);
+  /** One session's requests keep their order; others do not wait for them. */
+  async #inOrder<T>(
+    { key, agentId, as }: Ordered,
+    { caller, run }: { caller: Caller; run: () => T | Promise<T> },
+  ): Promise<T> {
+    const name = caller.nameOf(key, agentId ?? this.#deps.defaultAgent());
+    const before = this.#lanes.get(name);
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#lanes.set(lane, promise);
+    this.#lanes.set(name, {
+      all: promise,
+      sends: as === "change" ? before?.sends : promise,
+    });
     try {
-      await before;
+      await (as === "stop" ? before?.sends : before?.all);
       return await run();
     } finally {
       resolve();
-      if (this.#lanes.get(lane) === promise) this.#lanes.delete(lane);
+      if (this.#lanes.get(name)?.all === promise) this.#lanes.delete(name);
     }
   }
 }

@@ -53,12 +53,33 @@ export function checkFrame(value: object): RequestFrame {
   return value as RequestFrame;
 }
 
+/** A request that has its turn in a session. */
+export interface Ordered {
+  /** The session, as the client names it. */
+  key: string;
+  agentId?: string | undefined;
+  /** A stop waits for what was sent before it, and for no change. */
+  as: "send" | "change" | "stop";
+}
+
+const ORDERED: Readonly<Record<string, Ordered["as"]>> = {
+  "chat.send": "send",
+  agent: "send",
+  "chat.abort": "stop",
+  "sessions.patch": "change",
+  "sessions.reset": "change",
+};
+
 /** The session whose order a request must keep, if there is one. */
-export function laneOf(method: string, params: unknown): string | undefined {
-  if (method !== "chat.send" && method !== "agent" && method !== "chat.abort") {
-    return undefined;
-  }
-  return (params as { sessionKey?: string }).sessionKey;
+export function orderOf(method: string, params: unknown): Ordered | undefined {
+  const as = ORDERED[method];
+  if (as === undefined) return undefined;
+  const { sessionKey, key = sessionKey, agentId } = params as {
+    sessionKey?: string;
+    key?: string;
+    agentId?: string;
+  };
+  return key === undefined ? undefined : { key, agentId, as };
 }
 
 /** @throws {AppError} `bad_input` naming the first wrong field */

@@ -256,6 +256,7 @@ export class Sockets {
       handlers: this.#handlers,
       log: this.#log,
       now: () => deps.clock.now(),
+      defaultAgent: () => deps.agents().defaultId,
       admit: (params, arrival) => this.#admit(params, arrival),
       welcome: (connection, asked) => this.#welcome(connection, asked),
       onReady: (connection) => {
