@@ -187,7 +187,7 @@ so that who has used up its requests can still stop what it began.
 Answers to an authenticated request say how the buckets stand that it was charged
 to, as structured fields of the IETF draft
 [RateLimit header fields for HTTP](https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/)
-(revision 08 and later):
+(revision 08 and later; compared with 11):
 
 \`\`\`http
 RateLimit-Policy: "requests";q=20000;w=1, "turns";q=120;w=2
