@@ -70,7 +70,7 @@ Deno.test("carapace token: every field by its flag, in the list, and in force", 
   await t.step("--agents", async () => {
     const token = await make("worker", ...scopes, "--agents", "work");
     assert.equal(await ask(token, "carapace/work"), 200);
-    assert.equal(await ask(token, "carapace/main"), 403);
+    assert.equal(await ask(token, "carapace/main"), 404);
   });
   await t.step("--models", async () => {
     const token = await make("modest", ...scopes, "--models", "openai:other");
