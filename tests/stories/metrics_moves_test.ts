@@ -63,49 +63,49 @@ const refusedWith =
     assert.equal(answer.status, status, answer.text);
   };
 
+/** Sends a message; what waits for a state of that very one. */
+async function send(
+  { call, client }: BusyHouse,
+  to: string,
+): Promise<(state: string) => Promise<unknown>> {
+  const { messageId } = await call("send", {
+    to,
+    message: "hi",
+    idempotencyKey: crypto.randomUUID(),
+  });
+  return (state) =>
+    client.event("outbox", (p) => p.id === messageId && p.state === state);
+}
+
 /** A message the receiver answers so. */
 const tell = (
   script: BusyHouse["receiver"]["script"],
   state: string,
 ): Act =>
-async ({ receiver, call, client }) => {
-  receiver.script = script;
-  const seen = client.frames.length;
-  await call("send", {
-    to: "webhook/alerts",
-    message: "hi",
-    idempotencyKey: crypto.randomUUID(),
-  });
-  const comes = (state: string) =>
-    client.frame((frame) =>
-      client.frames.indexOf(frame) >= seen && frame.event === "outbox" &&
-      frame.payload.state === state
-    );
-  await comes(state);
-  receiver.script = () => undefined;
-  // What is tried again must not be on its way while the next row looks.
-  if (state === "failed") await comes("sent");
+async (house) => {
+  house.receiver.script = script;
+  const reaches = await send(house, "webhook/alerts");
+  await reaches(state);
+  house.receiver.script = () => undefined;
+  // What goes on must not be on its way while the next row looks.
+  if (state === "queued" || state === "failed") await reaches("sent");
 };
 
 /** A message that is with the receiver until the house is looked at. */
-const hold: Act = async ({ receiver, call }, held) => {
+const hold: Act = async (house, held) => {
+  const { receiver } = house;
   const gate = Promise.withResolvers<undefined>();
   const arrived = Promise.withResolvers<void>();
   receiver.script = () => {
     arrived.resolve();
     return gate.promise;
   };
-  await call("send", {
-    to: "webhook/alerts/held",
-    message: "hi",
-    idempotencyKey: crypto.randomUUID(),
-  });
+  const reaches = await send(house, "webhook/alerts/held");
   await arrived.promise;
-  // Its age is told in milliseconds: more than none must have passed.
-  await until("a moment", () => new Promise((r) => setTimeout(r, 5, true)));
-  held.defer(() => {
+  held.defer(async () => {
     receiver.script = () => undefined;
     gate.resolve(undefined);
+    await reaches("sent");
   });
 };
 
