@@ -9,20 +9,22 @@
 import { resolve } from "node:path";
 import { EXIT } from "./cli/verb.ts";
 import { type Env, recordEnv, systemEnv } from "./config/env.ts";
-import { loadConfig, type Loaded } from "./config/load.ts";
-import { formatProblem, type Problem } from "./config/problem.ts";
-import { openSecrets, type Secrets, SECRETS_FILE } from "./config/secrets.ts";
-import { stateDir, systemPlace } from "./config/state.ts";
+import { formatProblem } from "./config/problem.ts";
 import type { Tokens } from "./auth/tokens.ts";
 import { readTokenFile, writeTokenFile } from "./config/token_file.ts";
-import { watchConfig } from "./config/watch.ts";
-import { AppError, errorText, ignore } from "./core/errors.ts";
-import { SETTLED_MS } from "./core/exit.ts";
+import { AppError, errorText } from "./core/errors.ts";
 import type { Log } from "./core/log.ts";
 import type { StatusPayload } from "./core/methods.ts";
-import { changedSecrets, Secret } from "./core/secret.ts";
+import { Secret } from "./core/secret.ts";
 import { systemClock } from "./core/time.ts";
 import { VERSION } from "./core/version.ts";
+import {
+  type Ending,
+  followConfig,
+  read,
+  type Reading,
+  readTls,
+} from "./following.ts";
 import { budgetText } from "./guard/budget.ts";
 import { type House, type HouseOptions, openHouse } from "./house.ts";
 import { banner } from "./ops/banner.ts";
@@ -44,11 +46,9 @@ import {
   listenAddress,
   needsOf,
   type Plan,
-  planFor,
 } from "./permissions.ts";
-import { findFacts, programsOf } from "./plan.ts";
+import { programsOf } from "./plan.ts";
 import { Settings } from "./settings.ts";
-import { mcpServersOf } from "./tools/mcp/config.ts";
 
 /** The first token's scopes: it is the owner's. */
 const OWNER_TOKEN = { scopes: ["admin"], kind: "owner" } as const;
@@ -57,59 +57,6 @@ const OWNER_TOKEN = { scopes: ["admin"], kind: "owner" } as const;
 const SIGNAL_ECHO_MS = 1_000;
 
 const sourceDir = resolve(import.meta.dirname ?? ".", "..");
-
-/** What the configuration leads to, read anew. */
-interface Reading {
-  dir: string;
-  secrets: Secrets;
-  loaded: Loaded<Settings>;
-  plan: Plan;
-  /** Files whose change matters. */
-  files: readonly string[];
-}
-
-async function read(env: Env, before?: Reading): Promise<Reading> {
-  const dir = await stateDir(env, systemPlace());
-  // Kept: the key of a passphrase takes half a second.
-  const secrets = before?.secrets ?? openSecrets({ dir, env: env });
-  const loaded = await loadConfig(Settings, {
-    stateDir: dir,
-    env: env,
-    findSecret: (name) => secrets.find(name),
-  });
-  const facts = await findFacts(env, loaded);
-  const plan = planFor("start", loaded, facts);
-  const files = facts.configFiles.length > 0
-    ? facts.configFiles
-    : [`${dir}/carapace.jsonc`];
-  return {
-    ...{ dir, secrets, loaded, plan },
-    files: [...files, `${dir}/${SECRETS_FILE}`, ...tlsPaths(loaded)],
-  };
-}
-
-function tlsPaths(loaded: Loaded<Settings>): string[] {
-  const tls = loaded.ok ? loaded.value.gateway.tls : undefined;
-  return tls === undefined ? [] : [tls.cert, tls.key];
-}
-
-/** What the files of `gateway.tls` hold. @throws {AppError} what is wrong with them */
-async function readTls(
-  { loaded }: Reading,
-  log: Log,
-): Promise<HouseOptions["tls"]> {
-  const paths = loaded.ok ? loaded.value.gateway.tls : undefined;
-  if (paths === undefined) return undefined;
-  const { readServerPair } = await import("./config/certificates.ts");
-  const { cert, key, facts } = await readServerPair(paths);
-  const { names, notAfter } = facts;
-  log(notAfter < systemClock.now() ? "error" : "info", "gateway.certificate", {
-    names: names.join(" "),
-    key: facts.key,
-    until: new Date(notAfter).toISOString(),
-  });
-  return { cert, key };
-}
 
 /** The settings to run with: the configuration's, or defaults in safe mode. */
 function settingsOf({ loaded, plan }: Reading, env: Env): {
@@ -221,13 +168,6 @@ function countPrograms(settings: Settings): number {
   return Object.keys(commands).length + Object.keys(mcp).length;
 }
 
-/** Why the service ends. */
-interface Ending {
-  code: number;
-  why: string;
-  isRestart?: boolean;
-}
-
 /**
  * Calls back at a signal that asks for the end. From the service's first line to
  * its last: a signal that nobody listens to ends a process at once, also between
@@ -251,126 +191,6 @@ function watchSignals(end: (ending: Ending) => void): Disposable {
     stack.defer(() => Deno.removeSignalListener(name, listener));
   }
   return stack;
-}
-
-/** The one secret that is taken up while the service runs. */
-const PASSWORD_PATH = "gateway.password";
-
-/** What changed that only a new process can take: everything but these. */
-function needsRestart(before: Settings, after: Settings): boolean {
-  const cold = (settings: Settings) => {
-    const { providers, egress, remotes, store, log, tools } = settings;
-    // What a login may do holds at once; where to ask needs a permission.
-    const { tailscale, password: _, ...listening } = settings.gateway;
-    const gateway = { ...listening, socket: tailscale?.socket };
-    // What the launcher may start is read when the service starts.
-    const programs = [tools.exec, mcpServersOf(settings)];
-    const made = [tools.search, tools.skills, tools.roots.length === 0];
-    return JSON.stringify([
-      ...[gateway, providers, egress, remotes, store, log],
-      ...[programs, made],
-    ]);
-  };
-  // They print alike, so their values are compared; whoever was given one
-  // before goes on with it.
-  const secrets = changedSecrets(before, after)
-    .filter((path) => path !== PASSWORD_PATH);
-  return secrets.length > 0 || cold(before) !== cold(after);
-}
-
-/**
- * A variable that no line named at the start is not granted, so it looks unset
- * to this process whether it is or not; only a start can tell.
- */
-function hintFor(
-  problem: Problem | undefined,
-  { permissions }: Plan,
-): { hint?: string } {
-  const [, name] = /^the environment variable (\S+) is not set$/.exec(
-    problem?.message ?? "",
-  ) ??
-    [];
-  const isGranted = permissions.env.some(({ value }) => value === name);
-  return name === undefined || isGranted ? {} : {
-    hint:
-      `${name} was not granted at the start: if it was set then, stop and start the gateway`,
-  };
-}
-
-/** Follows the configuration: hot where it can be, by restart where it must. */
-async function followConfig(
-  house: House,
-  options: {
-    reading: Reading;
-    env: Env;
-    signal: AbortSignal;
-    log: Log;
-    tls: HouseOptions["tls"];
-    end(ending: Ending): void;
-  },
-): Promise<void> {
-  const { signal, log, end, tls } = options;
-  let { loaded, plan } = options.reading;
-  for await (const _ of watchConfig(options.reading.files, signal)) {
-    const next = await read(options.env, options.reading);
-    const [problem] = next.plan.problems;
-    if (problem !== undefined || !next.loaded.ok) {
-      log("error", "config.refused", {
-        problem: problem === undefined ? "" : formatProblem(problem),
-        kept: "the last good one",
-        ...hintFor(problem, plan),
-      });
-      // A password that is nowhere any more lets nobody in.
-      if (next.plan.problems.some(({ path }) => path === PASSWORD_PATH)) {
-        house.endPassword();
-      }
-      continue;
-    }
-    // At once, whatever else has to wait for a restart.
-    house.adoptLogins(next.loaded.value);
-    const renewed = await readTls(next, log).catch((error) => {
-      log("error", "config.refused", {
-        problem: errorText(error),
-        kept: "the last good certificate",
-      });
-      return tls;
-    });
-    const isRenewed = renewed?.cert !== tls?.cert || renewed?.key !== tls?.key;
-    const isWider = plan.flags.join(" ") !== next.plan.flags.join(" ");
-    const isCold = !loaded.ok || options.reading.plan.problems.length > 0 ||
-      needsRestart(loaded.value, next.loaded.value);
-    if (isWider || isCold || isRenewed) {
-      const permissions = isWider ? "others" : "the same";
-      log("info", "config.restart", { permissions });
-      await house.configuration.record("file");
-      house.gateway.publish("config.changed", {
-        hash: next.loaded.hash,
-        restart: true,
-      });
-      await systemClock.sleep(
-        Math.max(0, SETTLED_MS - performance.now()),
-        signal,
-      )
-        .catch(ignore("it stops for another reason"));
-      return end({
-        code: EXIT.restart,
-        why: "the configuration changed",
-        isRestart: true,
-      });
-    }
-    const isSame = loaded.ok && loaded.hash === next.loaded.hash &&
-      changedSecrets(loaded.value, next.loaded.value).length === 0;
-    ({ loaded, plan } = { loaded: next.loaded, plan: next.plan });
-    // Sealed anew, or a secret that nothing here refers to.
-    if (isSame) continue;
-    house.adopt(next.loaded.value);
-    log("info", "config.adopted", { hash: next.loaded.hash.slice(0, 12) });
-    await house.configuration.record("file");
-    house.gateway.publish("config.changed", {
-      hash: next.loaded.hash,
-      restart: false,
-    });
-  }
 }
 
 async function serve(

@@ -21,6 +21,7 @@ const FLOORS = [
   ["programs.ts"],
   ["house"],
   ["house.ts", "launch.ts", "offline_plugins.ts"],
+  ["following.ts"],
   ["service.ts"],
   ["main.ts"],
 ];

@@ -122,6 +122,13 @@ Deno.test("A3: another password ends what the old one let in, at once and withou
     await refused(password);
     assert.equal(await servicePid(owner), pid, "without a restart");
   };
+  const logged = (event: string) =>
+    gateway.proc.err.filter((line) => line.includes(event)).length;
+  const adopts = async (config: Record<string, unknown>) => {
+    const before = logged("config.adopted");
+    await rig.write(config);
+    await until("its adoption", () => logged("config.adopted") > before);
+  };
   const refused = async (password: string) => {
     const { socket, code } = await enter(gateway, password);
     socket[Symbol.dispose]();
@@ -157,9 +164,19 @@ Deno.test("A3: another password ends what the old one let in, at once and withou
     const { socket } = await enter(gateway, "third");
     using _socket = socket;
     await good(rig.dir, ["secret", "rotate"]);
-    // What comes after it in the same file is taken up, so this was too.
-    await secrets.set("UNUSED", new Secret("unused", "test"));
+    // What is written after it is taken up, so this was too.
+    await adopts({ ...withPassword("PASSWORD"), limits: { stepsMax: 7 } });
     assert.ok((await socket.call("sessions.list")).ok);
+  });
+  await t.step("what cannot be read once is followed on", async () => {
+    const file = `${rig.dir}/carapace.jsonc`;
+    const before = logged("config.refused");
+    await Deno.rename(file, `${file}.aside`);
+    await Deno.mkdir(file);
+    await until("the refusal", () => logged("config.refused") > before);
+    await Deno.remove(file);
+    await Deno.rename(`${file}.aside`, file);
+    await adopts({ ...withPassword("PASSWORD"), limits: { stepsMax: 8 } });
   });
   assert.deepEqual(await changes(), [
     ...["another", "another", "none", "set", "none", "set"],

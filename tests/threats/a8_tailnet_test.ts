@@ -21,6 +21,7 @@ import {
   STRANGER,
   type TailnetHouse,
 } from "../fakes/tailnet.ts";
+import { until } from "../process/processes.ts";
 
 /** A model that begins to speak and never ends. */
 const ENDLESS = {
@@ -362,9 +363,10 @@ Deno.test("A3: other lines end a login's socket, its stream and their runs at on
       house.house.adopt(at.settings(users));
       assert.equal((await socket.closed).code, 1008);
       await response.text().catch(() => "");
-      while (house.house.desk.counts().running > 0) {
-        await new Promise((resolve) => setTimeout(resolve, 5));
-      }
+      await until(
+        "the runs' end",
+        () => house.house.desk.counts().running === 0,
+      );
       assert.ok(performance.now() - startedAt < 1_000);
       // Who did not change goes on.
       if (users !== undefined) assert.ok((await guest.call("status")).ok);
