@@ -34,20 +34,20 @@ export const InvokeBody = z.strictObject({
 }).meta({ title: "ToolInvocation" });
 
 /** What `POST /tools/invoke` answers. */
-export const InvokeAnswer = z.union([
-  z.object({
-    ok: z.literal(true),
-    result: z.object({
-      content: z.array(z.object({ type: z.literal("text"), text: z.string() })),
-    }),
-    runId: z.string(),
+export const InvokeAnswer = z.object({
+  ok: z.literal(true),
+  result: z.object({
+    content: z.array(z.object({ type: z.literal("text"), text: z.string() })),
   }),
-  z.object({
-    ok: z.literal(false),
-    error: z.object({ type: z.string(), message: z.string() }),
-    runId: z.string().optional(),
-  }),
-]);
+  runId: z.string(),
+});
+
+/** What it answers where the tool failed, was denied or is not there. */
+export const InvokeRefusal = z.object({
+  ok: z.literal(false),
+  error: z.object({ type: z.string(), message: z.string() }),
+  runId: z.string().optional(),
+});
 
 /** What calling a tool by name needs, at whichever door. */
 export interface InvokeDeps {

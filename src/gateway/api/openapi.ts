@@ -94,12 +94,14 @@ function toAnswer(route: Route): Json {
 
 function toOperation(route: Route, names: readonly string[]): Json {
   const { method, path, scope, orScope, about } = route;
-  const { input } = shapesOf(route);
+  const { input, refusal } = shapesOf(route);
   const named = toTemplate(path).path.match(/[A-Za-z0-9]+/g) ?? ["root"];
   const words = path.length > 1 && path.endsWith("/")
     ? [...named, "index"]
     : named;
-  const name = ERROR_NAMES[dialectOf(path)];
+  const error = {
+    $ref: `#/components/schemas/${ERROR_NAMES[dialectOf(path)]}`,
+  };
   const scopes = [scope, ...orScope === undefined ? [] : [orScope]];
   return {
     operationId: [method.toLowerCase(), ...words].join("_"),
@@ -128,7 +130,9 @@ function toOperation(route: Route, names: readonly string[]): Json {
         description: "What could not be done, and why",
         content: {
           "application/json": {
-            schema: { $ref: `#/components/schemas/${name}` },
+            schema: refusal === undefined
+              ? error
+              : { anyOf: [error, toSchema(refusal, "output")] },
           },
         },
       },

@@ -20,7 +20,7 @@ import {
   StatusAnswer,
 } from "./answers.ts";
 import { ChatRequest } from "./chat_completions/schema.ts";
-import { InvokeAnswer, InvokeBody } from "./invoke.ts";
+import { InvokeAnswer, InvokeBody, InvokeRefusal } from "./invoke.ts";
 import { CountRequest, MessagesRequest } from "./messages/schema.ts";
 import { ResponsesRequest } from "./responses/schema.ts";
 
@@ -28,12 +28,18 @@ import { ResponsesRequest } from "./responses/schema.ts";
 export interface Shapes {
   input?: z.ZodType;
   output?: z.ZodType;
+  /** What it may answer beside an error, where it does not do as asked. */
+  refusal?: z.ZodType;
 }
 
 /** By `METHOD path`, as the row has them. */
 export const SHAPES: Readonly<Record<string, Shapes>> = {
   "POST /v1/embeddings": { input: EmbeddingsBody, output: EmbeddingsAnswer },
-  "POST /tools/invoke": { input: InvokeBody, output: InvokeAnswer },
+  "POST /tools/invoke": {
+    input: InvokeBody,
+    output: InvokeAnswer,
+    refusal: InvokeRefusal,
+  },
   "POST /mcp": { input: RpcBody },
   "POST /v1/responses": { input: ResponsesRequest, output: ResponseAnswer },
   "GET /v1/responses/:id": { output: ResponseAnswer },
@@ -44,7 +50,7 @@ export const SHAPES: Readonly<Record<string, Shapes>> = {
     output: CountAnswer,
   },
   "GET /health/live": { output: StatusAnswer },
-  "GET /health/ready": { output: StatusAnswer },
+  "GET /health/ready": { output: StatusAnswer, refusal: StatusAnswer },
   "GET /openapi.json": { output: DocumentAnswer },
   "GET /v1/models": { output: ModelsAnswer },
   "GET /v1/models/:id{.+}": { output: ModelAnswer },
