@@ -237,15 +237,30 @@ async function machine(): Promise<Record<string, unknown>> {
   };
 }
 
-/** Handshakes, idle sockets and one run for many, of a gateway over fakes. */
-async function sockets(isQuick: boolean): Promise<unknown> {
+/** What another file here measures: its last line. */
+async function other(file: string, ...args: string[]): Promise<unknown> {
   await using proc = new Proc([
     ...["run", "-A", "--lock", `${root}/tests/deno.lock`],
-    ...[`${root}/tests/bench/gateway_bench.ts`],
-    ...["--idle", isQuick ? "300" : "5000"],
+    ...[`${root}/tests/bench/${file}`, ...args],
   ]);
   await proc.code();
   return JSON.parse(proc.out.at(-1) ?? "{}");
+}
+
+/** Handshakes, idle sockets and one run for many, of a gateway over fakes. */
+function sockets(isQuick: boolean): Promise<unknown> {
+  return other("gateway_bench.ts", "--idle", isQuick ? "300" : "5000");
+}
+
+/** One run for many, many streams and idle sockets of the real service. */
+function fanOut(isQuick: boolean): Promise<unknown> {
+  const [fan, pieces, idle] = isQuick
+    ? ["20", "20", "100"]
+    : ["200", "200", "1000"];
+  return other(
+    "fan_out_bench.ts",
+    ...["--fan", fan, "--pieces", pieces, "--idle", idle],
+  );
 }
 
 async function measure(isQuick: boolean): Promise<Record<string, unknown>> {
@@ -298,6 +313,7 @@ async function measure(isQuick: boolean): Promise<Record<string, unknown>> {
     residentMb: { launcher: launcherMb, idle: idleMb, afterLoad: loadedMb },
     health,
     sockets: await sockets(isQuick),
+    fanOut: await fanOut(isQuick),
     loads: rows,
   };
 }
