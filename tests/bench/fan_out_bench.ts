@@ -79,8 +79,10 @@ async function listen(
   { isNamed = true }: { isNamed?: boolean } = {},
 ): Promise<Listener> {
   const url = `ws://127.0.0.1:${port}/ws`;
+  // The browser's types know no headers; the runtime takes them.
+  const named: unknown = { headers: { authorization: `Bearer ${TOKEN}` } };
   const socket = isNamed
-    ? new WebSocket(url, { headers: { authorization: `Bearer ${TOKEN}` } })
+    ? new WebSocket(url, named as string[])
     : new WebSocket(url);
   const ready = Promise.withResolvers<void>();
   const final = Promise.withResolvers<string>();
