@@ -27,7 +27,8 @@ const SIGNAL_ECHO_MS = 250;
 
 /**
  * A module or package that is not needed is not even looked at. Never with
- * `compile`, which would leave it out.
+ * `compile`, which would leave it out, and never for the service: it would read
+ * next week's module beside the ones it began with, once somebody updated it.
  */
 const LAZY = "--unstable-lazy-dynamic-imports";
 
@@ -291,7 +292,7 @@ export async function launch(
     if (isService) report(plan, before);
     before = plan.grants;
     const asked: SpawnOptions = {
-      run: ["run", LAZY, ...plan.flags],
+      run: ["run", ...(isService ? [] : [LAZY]), ...plan.flags],
       args: [main, ...passed],
       env: environment(plan),
       isService,

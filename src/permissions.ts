@@ -110,7 +110,7 @@ export function permissionsFor(
   const gateway = listenAddress(settings.gateway, facts.env);
   const common = [
     ...gatewayNeeds(gateway),
-    ...sourceNeeds(facts),
+    ...sourceNeeds(verb, facts),
     ...stateNeeds(facts),
     ...configNeeds(facts),
     ...tlsNeeds(gateway, facts),
@@ -162,7 +162,7 @@ export function safePermissions(verb: string, facts: Facts): Permissions {
   );
   return collect([
     ...gatewayNeeds(gateway),
-    ...sourceNeeds(facts),
+    ...sourceNeeds(verb, facts),
     ...stateNeeds(facts),
     ...configNeeds(facts),
     ...envNeeds(ENV_NAMES),
@@ -219,9 +219,23 @@ function ownPath(kind: "read" | "write", value: string, because: string): Need {
   );
 }
 
-/** Its code: what a start does not need is read when it is first used. */
-function sourceNeeds({ sourceDir }: Facts): Need[] {
-  return [ownPath("read", `${sourceDir}/src`, "the program's own modules")];
+/** What the service reads of its own code: its plugins' workers. */
+const WORKER_SOURCES = [
+  "src/plugins",
+  "src/core/bounded.ts",
+  "src/core/errors.ts",
+];
+
+/**
+ * Its own code. The service has read it all when it starts, but for what it
+ * gives new threads; a command line reads what it comes to need.
+ */
+function sourceNeeds(verb: string, { sourceDir }: Facts): Need[] {
+  const because = verb === "start"
+    ? "plugins (source of their workers)"
+    : "the program's own modules";
+  return (verb === "start" ? WORKER_SOURCES : ["src"])
+    .map((path) => ownPath("read", `${sourceDir}/${path}`, because));
 }
 
 function stateNeeds({ stateDir }: Facts): Need[] {

@@ -52,8 +52,12 @@ const TAILNET = {
   },
 };
 
-/** The program's own modules. */
-const SOURCE = "/opt/carapace/src";
+/** What plugins' workers load. */
+const WORKERS = [
+  "/opt/carapace/src/plugins",
+  "/opt/carapace/src/core/bounded.ts",
+  "/opt/carapace/src/core/errors.ts",
+];
 
 Deno.test("permissionsFor() grants the default configuration its own and no more", () => {
   const flags = flagsFor({});
@@ -66,7 +70,7 @@ Deno.test("permissionsFor() grants the default configuration its own and no more
   ]);
   assert.ok(listOf(flags, "--allow-net")?.includes("127.0.0.1:18789"));
   assert.deepEqual(listOf(flags, "--allow-read"), [
-    SOURCE,
+    ...WORKERS,
     facts.stateDir,
   ]);
   assert.deepEqual(listOf(flags, "--allow-write"), [facts.stateDir]);
@@ -221,7 +225,7 @@ Deno.test("permissionsFor() never lets a root become more than its own entries",
     }
     assert.equal(flags.length, clean);
     assert.deepEqual(listOf(flags, "--allow-read"), [
-      SOURCE,
+      ...WORKERS,
       facts.stateDir,
       `/srv/${root}`,
     ]);
@@ -269,7 +273,7 @@ Deno.test("planFor() gives a bad configuration its state directory and default a
   assert.ok(!names.includes("HTTP_PROXY") && !names.includes("OPENAI_API_KEY"));
   assert.deepEqual(listOf(plan.flags, "--allow-write"), [facts.stateDir]);
   assert.deepEqual(listOf(plan.flags, "--allow-read"), [
-    SOURCE,
+    ...WORKERS,
     facts.stateDir,
     "/etc/carapace.jsonc",
   ]);
