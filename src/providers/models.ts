@@ -40,11 +40,12 @@ export const WINDOW_DEFAULT = 32_768;
  * holds; where sizes of a family differ, the smallest. Compared on
  * {@linkcode WINDOWS_AT} with: Anthropic "Claude Haiku 5.5", "Claude Opus 4.6",
  * "Claude Haiku 4.5" (platform.claude.com, of October 2026); OpenAI "Compare
- * models" (developers.openai.com); xAI "Grok 4.20" (docs.x.ai); DeepSeek "Models
- * & Pricing" (api-docs.deepseek.com); Google "Gemini 2.0 Flash", "Gemma"
- * (ai.google.dev); AWS "Nova Lite", "Command R+" (Bedrock user guide); Ollama
- * "Context length" (docs of the server). The rest (Mistral, Moonshot, GLM, Qwen,
- * MiniMax, Llama, Phi) is from lists of third parties.
+ * models" (developers.openai.com) and Google Cloud's card of "GPT 6.1 Sol"; xAI
+ * "Grok 4.20" (docs.x.ai); DeepSeek "Models & Pricing" (api-docs.deepseek.com);
+ * Google "Gemini 3 Flash", "Gemma" (ai.google.dev); AWS "Nova Lite", "Command R+"
+ * (Bedrock user guide); Ollama "Context length" (docs of the server). The rest
+ * (Mistral, Moonshot, GLM, Qwen, MiniMax, Llama, Phi) is from lists of third
+ * parties.
  */
 const WINDOWS: readonly (readonly [name: RegExp, tokens: number])[] = [
   // A local server cuts silently at what it was started with: below 24 GiB of
@@ -62,7 +63,7 @@ const WINDOWS: readonly (readonly [name: RegExp, tokens: number])[] = [
   [/gpt-5.*chat/, 128_000],
   // Of 1,050,000 and 400,000 an answer's 128,000 are kept free: a request that
   // takes more than the rest is refused.
-  [/gpt-5\.([4-9]|\d\d)(?!-(mini|nano))/, 922_000],
+  [/gpt-6|gpt-5\.([4-9]|\d\d)(?!-(mini|nano))/, 922_000],
   [/gpt-5/, 272_000],
   [/gpt-4o|chatgpt-4o|gpt-4-turbo|gpt-4-\d{4}-preview/, 128_000],
   [/gpt-4-32k/, 32_768],

@@ -15,6 +15,8 @@ Deno.test("windowOf() knows families, and the configuration knows better", () =>
     ["openai:gpt-5.4-mini", 272_000],
     ["openai:gpt-5.5-pro", 922_000],
     ["openai:gpt-5.6-sol", 922_000],
+    ["openai:gpt-6.1-sol", 922_000],
+    ["gemini:gemini-3.8-flash", 1_048_576],
     ["openai:gpt-5.3-chat-latest", 128_000],
     ["bedrock:amazon.nova-2-lite-v1:0", 1_000_000],
     ["bedrock:amazon.nova-lite-v1:0", 300_000],
