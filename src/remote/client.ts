@@ -55,6 +55,7 @@ const LIMITS = {
   /** How often a gateway may say that it is there, at the most and the least. */
   tickMsMin: 1_000,
   tickMsMax: 600_000,
+  /** How long a lost connection is waited for, at first and at the most. */
   backoffFirstMs: 250,
   backoffCapMs: 5_000,
 } as const;

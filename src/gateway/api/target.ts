@@ -12,7 +12,7 @@ import type { Usage } from "../../core/message.ts";
 import type { ModelEvent, ModelRequest, Provider } from "../../core/model.ts";
 import { AUTO_MODEL } from "../../providers/vendor.ts";
 import { type Call, readJsonText } from "../call.ts";
-import type { SecretSet } from "../../guard/screen/leaks.ts";
+import type { OwnFilter, SecretSet } from "../../guard/screen/leaks.ts";
 import type { GatewayDeps } from "../deps.ts";
 import { checkServing } from "../serving.ts";
 import type { GatewayLimits } from "../limits.ts";
@@ -213,11 +213,22 @@ async function* withoutSecrets(
       const text = filter.push(event.text);
       if (text !== "") yield { ...event, text };
     } else if (event.kind === "tool_call") {
-      const args = JSON.stringify(event.args) ?? "null";
-      const clean = filter.all(args);
-      yield clean === args ? event : { ...event, args: JSON.parse(clean) };
+      yield { ...event, args: withoutOwn(event.args, filter) };
     } else yield event;
   }
   const text = filter.end();
   if (text !== "") yield { kind, text };
+}
+
+/** Arguments, none with a secret in it, also where it reaches over their parts. */
+function withoutOwn(args: unknown, filter: OwnFilter): unknown {
+  const text = JSON.stringify(args) ?? "null";
+  const clean = filter.all(text);
+  if (clean === text) return args;
+  try {
+    return JSON.parse(clean);
+  } catch {
+    // It took a quote or half an escape along: what is left is nobody's words.
+    return {};
+  }
 }
