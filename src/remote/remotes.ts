@@ -14,19 +14,15 @@ import type { Log } from "../core/log.ts";
 import type { Usage } from "../core/message.ts";
 import { EndReason } from "../core/turn.ts";
 import type { Clock } from "../core/time.ts";
-import { GatewayClient } from "./client.ts";
-import { hostPortOf, type RemoteConfig, type RemotesConfig } from "./config.ts";
-import type { GatewayAddress } from "./handshake.ts";
+import type { GatewayClient } from "./client.ts";
+import type { RemoteConfig, RemotesConfig } from "./config.ts";
 import type { RunEnd } from "./run_events.ts";
-import { runTurn, type TurnNotice } from "./run_turn.ts";
-import { makeTrust, toPin } from "./trust.ts";
+import type { TurnNotice } from "./run_turn.ts";
 
 /** Gateways a turn may pass through, one after the other. */
 export const HOPS_MAX = 3;
 /** How long an aborted turn waits for the other side's word. */
 const ABORT_MS = 1_000;
-/** How long a lost gateway is sought. */
-const RECONNECT_MS = 60_000;
 
 /** One turn to be taken elsewhere. */
 export interface RemoteTurn {
@@ -127,9 +123,10 @@ export class Remotes {
     });
   }
 
-  /** Connects. @throws as {@linkcode connectRemote} */
+  /** Connects. @throws as `connectRemote` */
   async #connect(name: string, signal: AbortSignal): Promise<GatewayClient> {
     const { clock } = this.#deps;
+    const { connectRemote } = await import("./connect.ts");
     return await connectRemote(name, this.#find(name), { clock, signal });
   }
 
@@ -146,6 +143,7 @@ export class Remotes {
     signal: AbortSignal,
   ): AsyncGenerator<RemoteEvent, void, undefined> {
     const sessionKey = remoteKey(turn);
+    const { runTurn } = await import("./run_turn.ts");
     const leaving = new AbortController();
     using client = await this.#connect(name, leaving.signal);
     const stop = new AbortController();
@@ -195,53 +193,6 @@ export class Remotes {
       this.#deps.log("info", "remote.back", { name });
     }
   }
-}
-
-/**
- * A connection to a remote whose token may talk and listen.
- *
- * @throws {AppError} what `GatewayClient.connect` throws; `forbidden` for a token
- * that may not
- */
-export async function connectRemote(
-  name: string,
-  config: Pick<RemoteConfig, "url" | "token" | "pin">,
-  options: { clock: Clock; signal?: AbortSignal },
-): Promise<GatewayClient> {
-  const client = await GatewayClient.connect(addressOf(name, config), {
-    reconnectMs: RECONNECT_MS,
-    ...options,
-  });
-  const { methods, events } = client.hello.features;
-  if (methods.includes("chat.send") && events.includes("agent")) return client;
-  client[Symbol.dispose]();
-  throw new AppError(
-    "forbidden",
-    `Cannot use "${name}": its token may not talk and listen there`,
-    {
-      hint:
-        "Make one on that gateway: carapace token create NAME --scopes read,chat",
-    },
-  );
-}
-
-/** Where a remote is, and what it is measured by. */
-function addressOf(
-  name: string,
-  { url, token, pin }: Pick<RemoteConfig, "url" | "token" | "pin">,
-): GatewayAddress {
-  const socket = new URL(url);
-  if (socket.pathname === "/") socket.pathname = "/ws";
-  return {
-    url: socket.href,
-    token,
-    tokenHint:
-      `Make another on that gateway ("carapace token create NAME --scopes read,chat") and store it: "carapace remote add ${name} …"`,
-    trust: makeTrust({
-      host: hostPortOf(url),
-      pin: pin === undefined ? undefined : toPin(pin),
-    }),
-  };
 }
 
 function toRemoteEvent(notice: TurnNotice): RemoteEvent | undefined {

@@ -15,7 +15,7 @@ import {
   RemoteName,
   type RemotesConfig,
 } from "../../remote/config.ts";
-import { connectRemote } from "../../remote/remotes.ts";
+import { connectRemote } from "../../remote/connect.ts";
 import { UnknownCertificate } from "../../remote/trust.ts";
 import { positionalsMax, readArgs, usageError } from "../args.ts";
 import { acceptsKey, findStateDir } from "../gateway.ts";
