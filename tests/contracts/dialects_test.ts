@@ -227,6 +227,11 @@ function checkMessages(
   const blocks: Any[] = [];
   let isOpen = false;
   const inner = events.slice(1, -2).filter(({ type }) => type !== "ping");
+  assert.equal(
+    events[1].type,
+    "ping",
+    "somebody is there before the first word",
+  );
   for (const event of inner) {
     if (event.type === "content_block_start") {
       assert.ok(!isOpen);

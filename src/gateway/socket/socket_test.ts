@@ -12,7 +12,7 @@ import { SCHEDULE_METHODS } from "../../core/methods/schedule.ts";
 import { SESSION_METHODS } from "../../core/methods/session.ts";
 import { TOOL_METHODS } from "../../core/methods/tool.ts";
 import { METHODS } from "../../core/methods.ts";
-import { ChatEvent, HelloOk } from "../../core/protocol.ts";
+import { ChatEvent, HelloOk, WIRE_LIMITS } from "../../core/protocol.ts";
 import {
   type AnyFrame,
   CLIENT,
@@ -131,11 +131,15 @@ Deno.test("the handshake refuses", async (t) => {
   await t.step("a binary frame", async () => {
     using client = await house.socket();
     client.socket.send(new Uint8Array([1, 2]));
-    assert.equal((await client.closed).code, 1008);
+    assert.deepEqual(await client.closed, {
+      code: 1008,
+      reason: "binary frames are not taken",
+    });
   });
   await t.step("silence", async () => {
     using client = await house.socket();
-    assert.equal((await client.closed).code, 1008);
+    const late = { code: 1008, reason: "handshake too late" };
+    assert.deepEqual(await client.closed, late);
   });
   await t.step("a mismatch names what is expected", async () => {
     using client = await house.socket();
@@ -245,7 +249,8 @@ Deno.test("an approval is told to those who may answer, and its end too", async 
   await owner.call("chat.send", send("x", "1"));
   const asked = await owner.event("exec.approval.requested");
   assert.equal(asked.id, "apr_1");
-  assert.equal((await owner.event("exec.approval.resolved")).verdict, "allow");
+  const resolved = await owner.event("exec.approval.resolved");
+  assert.deepEqual([resolved.id, resolved.verdict], ["apr_1", "allow"]);
   assert.equal(house.turns.requests[0]?.attended, true);
   await reader.event("chat");
   assert.ok(!reader.frames.some((f) => f.event?.startsWith("exec.")));
@@ -501,6 +506,35 @@ Deno.test("a long answer that was missed is not too much to be sent again", asyn
   assert.equal(final.message.content[0].text, word.repeat(900));
 });
 
+Deno.test("a frame is as deep as the limit and no deeper, before and after the handshake", async (t) => {
+  await using house = await openGatewayHouse();
+  /** A frame with so many levels, the frame itself and its `params` among them. */
+  const nested = (method: string, levels: number) => {
+    const inner = "[".repeat(levels - 2) + "]".repeat(levels - 2);
+    return `{"type":"req","id":"1","method":"${method}","params":{"x":${inner}}}`;
+  };
+  const { depthMax } = WIRE_LIMITS;
+  for (const isReady of [false, true]) {
+    const open = () =>
+      house.socket(isReady ? { token: "owner-token" } : undefined);
+    const method = isReady ? "health" : "connect";
+    await t.step(`${method}: at the limit it is read`, async () => {
+      using client = await open();
+      client.send(nested(method, depthMax));
+      const { error } = await client.frame((f) => f.type === "res" && !f.ok);
+      assert.equal(error.code, "INVALID_REQUEST");
+    });
+    await t.step(`${method}: beyond it the socket closes`, async () => {
+      using client = await open();
+      client.send(nested(method, depthMax + 1));
+      assert.deepEqual(await client.closed, {
+        code: 1008,
+        reason: "the frame is not JSON within the limits",
+      });
+    });
+  }
+});
+
 /** A connected socket that reads only when it is told to. */
 async function openLazy(
   house: FakeGatewayHouse,
@@ -611,9 +645,13 @@ Deno.test("a slow reader gets merged deltas, without a gap", async () => {
 Deno.test("a reader that stays behind is cut, and costs nobody else", async (t) => {
   for (
     const [why, limits] of [
-      ["too many events", { heldEventsMax: 50 }],
-      ["too long", { slowMs: 50 }],
-      ["too many bytes", { unreadBytesMax: 50_000 }],
+      // Each by itself: the other two would not do it.
+      ["too many events", { heldEventsMax: 50, slowMs: 600_000 }],
+      ["too long", { slowMs: 50, heldEventsMax: 100_000 }],
+      [
+        "too many bytes",
+        { unreadBytesMax: 50_000, slowMs: 600_000, heldEventsMax: 100_000 },
+      ],
     ] as const
   ) {
     await t.step(why, async () => {
