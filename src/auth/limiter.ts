@@ -16,6 +16,7 @@ import { tailnetAddress } from "./tailnet.ts";
 export const FAILURES = {
   /** Failures of one address before it is told to wait. */
   free: 5,
+  /** The first wait; each further failure doubles it. */
   firstMs: 1000,
   /** The longest wait; an address that was quiet so long starts anew. */
   delayMsMax: 900_000,

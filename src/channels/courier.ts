@@ -43,9 +43,11 @@ export const OUTBOX = {
   pendingMax: 10_000,
   /** Dead and unknown ones that are kept; the oldest goes when there are more. */
   keptMax: 1_000,
+  /** Tries of one message; then it is dead. */
   attemptsMax: 15,
   /** The first pause; each next one is twice as long. */
   firstMs: 1_000,
+  /** The longest pause. */
   backoffMsMax: 600_000,
   /** A network that asks for a longer pause gets this one. */
   retryAfterMsMax: 86_400_000,

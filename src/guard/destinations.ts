@@ -23,6 +23,7 @@ const LIMITS = {
   tokensMax: 20_000,
   /** Words of a name that is more than one (`Riverside View Hotel`). */
   nameWordsMax: 8,
+  /** Values of one call that are looked at as places; with more it is refused. */
   valuesMax: 1_000,
 } as const;
 

@@ -20,6 +20,7 @@ export const FETCH_LIMITS = {
   newCharsMax: 160,
   /** Percent-decoding is undone so often. */
   decodesMax: 3,
+  /** Characters of an address; a longer one does not pass unasked. */
   urlCharsMax: 4_096,
 } as const;
 

@@ -27,6 +27,7 @@ export const PAIRING = {
   codeMs: 3_600_000,
   /** Codes that wait, of one channel. */
   pendingMax: 3,
+  /** Characters of a code. */
   codeChars: 8,
 } as const;
 

@@ -30,7 +30,9 @@ const LIMITS = {
   backoffMaxMs: 8000,
   /** A vendor that asks for more is not waited for. */
   retryAfterMaxMs: 60_000,
+  /** How long a vendor's list of models may take. */
   listMs: 5000,
+  /** How long such a list is good for. */
   listKeptMs: 300_000,
 } as const;
 

@@ -22,8 +22,11 @@ export const MEMORY_LIMITS = {
   spaceMax: 5_000,
   /** Indexes held at once; the one used longest ago goes. */
   indexesMax: 16,
+  /** Memories of one space that are in every prompt. */
   pinnedMax: 16,
+  /** Their characters together. */
   pinnedCharsMax: 4_000,
+  /** Hits of one search. */
   resultsMax: 50,
 } as const;
 

@@ -64,6 +64,10 @@ const UNITS: readonly (readonly [RegExp, string])[] = [
   [/Share$/, "of all"],
 ];
 
+/** In a table that is not called limits, what is called like one. */
+const BOUND =
+  /(Max|Min|Ms|Free|Share|PerSecond|Bytes|Chars|Tokens|Seconds|Days)$|^free$/;
+
 function unitOf(name: string): string {
   return UNITS.find(([pattern]) => pattern.test(name))?.[1] ?? "";
 }
@@ -78,7 +82,7 @@ export function limitsIn(path: string, text: string): LimitRow[] {
   for (const line of text.split("\n")) {
     const trimmed = line.trim();
     const opens =
-      /^(?:export )?const (\w*LIMITS|LIMITS)\b[^={]*=\s*(?:Object\.freeze\()?\{/
+      /^(?:export )?const ([A-Z][A-Z_]*)\b[^={]*=\s*(?:Object\.freeze\()?\{$/
         .exec(line);
     const entry = /^ {2}(\w+): ([\d_.]+(?: \* [\d_.]+)*),$/.exec(line);
     const single =
@@ -95,6 +99,9 @@ export function limitsIn(path: string, text: string): LimitRow[] {
       // Keys that stand together share what was said above the first.
       if (comment.length > 0) about = commentText(comment);
       const [, key = "", number = ""] = entry;
+      comment = [];
+      const isBound = /LIMITS$/.test(table) || BOUND.test(key);
+      if (!isBound || toNumber(number) === 0) continue;
       rows.push({
         room,
         where: `${path}:${table}.${key}`,

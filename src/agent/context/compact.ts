@@ -32,11 +32,14 @@ const LIMITS = {
   tailMessagesMax: 150,
   /** Notes take at most this share of the history's budget. */
   notesShare: 0.2,
+  /** And at most so many tokens. */
   notesTokensMax: 4_000,
   noteChars: [4_000, 1_000, 300, 120],
+  /** How long writing them may take; then the program makes them itself. */
   writerMs: 90_000,
   /** Of the window, what the notes' writer is shown. */
   writerShare: 0.5,
+  /** And at most so many characters. */
   writerCharsMax: 400_000,
 } as const;
 

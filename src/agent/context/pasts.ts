@@ -20,6 +20,7 @@ const LIMITS = {
    * what is older is said to be left out.
    */
   historyMax: 2_000,
+  /** Sessions whose past is held in memory; the one unused longest goes. */
   sessionsMax: 64,
   /** Of all held sessions together, by estimate. */
   tokensMax: 2_000_000,

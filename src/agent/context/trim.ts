@@ -9,7 +9,9 @@ import type { Message, Part } from "../../core/message.ts";
 const LIMITS = {
   /** A result longer than this is shown by its head and tail. */
   resultCharsMax: 2_000,
+  /** Of those characters, what the head takes. */
   headShare: 0.5,
+  /** Of those characters, what the tail takes. */
   tailShare: 0.2,
   /** The last exchanges of the present turn stay whole. */
   exchangesKept: 2,

@@ -20,12 +20,17 @@ const LIMITS = {
   sessionsMax: 2_000,
   /** Newest sessions first; what is beyond is said to be not searched. */
   messagesMax: 20_000,
+  /** Messages of one session that a search reads, the newest. */
   sessionMessagesMax: 2_000,
+  /** Characters of one message that are indexed. */
   messageCharsMax: 4_000,
+  /** Characters of one tool's result that are indexed. */
   resultCharsMax: 1_500,
   /** Messages indexed before others get a turn. */
   batch: 200,
+  /** An index nobody asked for so long is let go of. */
   idleMs: 600_000,
+  /** Characters of a hit that are shown. */
   snippetChars: 160,
 } as const;
 

@@ -38,7 +38,9 @@ const LIMITS = {
   copyRows: 300,
   /** Messages that are looked through for the texts of strangers. */
   strangersMax: 200,
+  /** Parts of a new session's key; a longer one is made shorter. */
   keyParts: 10,
+  /** Characters of it; the same. */
   keyChars: 300,
 } as const;
 

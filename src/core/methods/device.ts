@@ -22,10 +22,15 @@ export type DeviceRole = z.infer<typeof DeviceRole>;
 export const DEVICES = {
   /** Devices that are paired, each role counted. */
   pairedMax: 50,
+  /** Devices that wait to be paired; a further one is refused. */
   pendingMax: 32,
+  /** Of those, how many of one address. */
   pendingPerAddressMax: 3,
+  /** How long such a wish is kept. */
   pendingMs: 600_000,
+  /** Bootstrap codes that are open. */
   invitesMax: 32,
+  /** How long a bootstrap code counts. */
   inviteMs: 600_000,
   /** How far a signature's time may be from its challenge's. */
   skewMs: 120_000,

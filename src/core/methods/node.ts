@@ -14,11 +14,14 @@ const Command = z.string().min(1).max(128);
 
 /** Bounds of what is asked of nodes and what they answer. */
 export const NODES = {
+  /** How long a node may take, and how long a caller may let it. */
   timeoutMs: 30_000,
   timeoutMsMax: 600_000,
   /** Calls a node has not answered yet. */
   pendingMax: 64,
+  /** Characters of what a node is asked with. */
   paramsCharsMax: 131_072,
+  /** Characters of what it answers. */
   resultCharsMax: 262_144,
   /** Answers kept for the same key, and for how long. */
   answersMax: 512,

@@ -21,6 +21,7 @@ const LIMITS = {
   failuresMax: 3,
   /** How long; then one text is tried. */
   openMs: 60_000,
+  /** Characters of one text that it is shown. */
   charsMax: 8_000,
 } as const;
 

@@ -13,6 +13,7 @@ import { trimUrl } from "../links.ts";
 const LIMITS = {
   /** Of one address; a longer one is taken for unknown. */
   urlCharsMax: 2_048,
+  /** Characters of an address's scheme that is looked for. */
   schemeCharsMax: 32,
 } as const;
 

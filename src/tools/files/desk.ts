@@ -27,10 +27,15 @@ export const FILE_LIMITS = {
   writeBytesMax: 1_048_576,
   /** Larger old contents are not kept for an undo. */
   undoBytesMax: 1_048_576,
+  /** Entries of one list; the answer says when there are more. */
   listMax: 500,
+  /** Levels of folders below the one that is listed or searched. */
   depthMax: 6,
+  /** Files one search reads. */
   searchFilesMax: 2_000,
+  /** Bytes of a file that a search reads. */
   searchBytesMax: 1_048_576,
+  /** Hits of one search. */
   matchesMax: 50,
 } as const;
 
