@@ -110,13 +110,18 @@ const hold: Act = async (house, held) => {
 };
 
 /** A turn that goes on until the house was looked at. */
-const running = (session: string): Act => async (house, held) => {
+const running = (session: string) =>
+async (
+  house: BusyHouse,
+  held: AsyncDisposableStack,
+): Promise<string> => {
   const runId = await house.start("hang", session);
   await house.client.event("chat", (p) => p.runId === runId);
   held.defer(async () => {
     await house.call("chat.abort", { sessionKey: session });
     await house.real.house.desk.wait(runId, { timeoutMs: 10_000 });
   });
+  return runId;
 };
 
 const socket: Act = async ({ real }, held) => {
@@ -242,13 +247,16 @@ const MOVES = {
       const token = await real.token({ scopes: ["chat"] });
       assert.equal((await get("/metrics", token)).status, 403);
     },
-    'code="rate_limited"': async ({ real }) => {
-      const client = new FakeClient(`${real.url.replace("http", "ws")}/ws`);
-      using _client = client;
+    'code="rate_limited"': async (house, held) => {
+      const { real } = house;
+      const client = held.use(
+        new FakeClient(`${real.url.replace("http", "ws")}/ws`),
+      );
       await client.connect({ auth: { token: real.owner } });
-      const runId = "run_000000000000000000000000000";
+      // They wait for what goes on: none is answered before the next is read.
+      const runId = await running("agent:main:l")(house, held);
       for (let n = 0; n < 200; n++) {
-        const params = { runId, timeoutMs: 1_000 };
+        const params = { runId, timeoutMs: 60_000 };
         client.send({ type: "req", id: `w${n}`, method: "agent.wait", params });
       }
       await client.frame((f) => f.error?.code === "RATE_LIMITED");
