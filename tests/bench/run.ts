@@ -2,7 +2,7 @@
  * Measures a whole gateway from outside against a fake provider in another
  * process, and prints one JSON document with the machine's facts.
  *
- *     deno task bench [--quick] [--markdown FILE]
+ *     deno task bench [--quick]
  *
  * Nothing here fails for being slow: machines differ. Pass-through and agent are
  * given beside the same requests sent straight to the fake provider.
