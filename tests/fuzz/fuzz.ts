@@ -1,7 +1,8 @@
 /**
  * Sends a real gateway what nobody would, for so many seconds: requests, bytes
  * and sockets to one process, writes of the configuration to another. At rest,
- * after each window of inputs, it looks at what is alive in the first.
+ * after each window of inputs, it looks at what is alive in the first. Rests of
+ * half a minute are not counted as seconds.
  *
  *     deno task fuzz --seconds 60 [--seed 7] [--window 20000]
  *
@@ -54,6 +55,8 @@ export interface FuzzOptions {
   /** Inputs between two rests; without it there is none. */
   window?: number;
   findingsMax?: number;
+  /** Told how far it is, in words. */
+  onProgress?(text: string): void;
 }
 
 /** One run over both targets. */
@@ -116,16 +119,25 @@ class Run {
   async #rest(target: Target): Promise<void> {
     const { inspector } = target;
     if (inspector === undefined) return;
+    this.#options.onProgress?.(
+      `${this.inputs} inputs sent, ${this.findings.length} findings; resting ${
+        REST_MS / 1000
+      } s before a look at the memory`,
+    );
     await new Promise((resolve) => setTimeout(resolve, REST_MS));
     const { used, buffers } = await inspector.live();
     this.rests.push({ inputs: this.inputs, live: used + buffers });
     this.#lastLive = await inspector.liveBytes();
     this.#firstLive ??= this.#lastLive;
-    this.windows.push({
+    const window = {
       inputs: this.inputs,
       liveMb: toMb(used + buffers),
       residentMb: toMb(await target.residentBytes()),
-    });
+    };
+    this.windows.push(window);
+    this.#options.onProgress?.(
+      `${window.liveMb} MB live, ${window.residentMb} MB resident`,
+    );
   }
 
   async requests(target: Target): Promise<void> {
@@ -204,6 +216,7 @@ async function main(): Promise<void> {
     seconds: Number(values.seconds ?? 60),
     seed,
     window: Number(values.window ?? WINDOW),
+    onProgress: (text) => console.error(text),
   });
   const { findings, ...rest } = report;
   const folder = new URL("./seeds/", import.meta.url);
